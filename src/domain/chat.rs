@@ -1,0 +1,93 @@
+//! One chat as the client asked for it, checked and ready to be encoded for any provider.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::ids::ModelNumber;
+use super::provider::Capabilities;
+
+/// A chat request. What was checked is what is forwarded: the members' values are spans of the received body.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    body: Bytes,
+    /// The top-level members that go upstream, in the client's order.
+    pub members: Vec<Member>,
+    pub selector: ModelSelector,
+    pub streamed: bool,
+    /// Whether the client itself asked for usage in the stream.
+    pub wants_stream_usage: bool,
+    pub needs: Capabilities,
+    /// Tokens of the whole input (tools and images too): the upper edge of an estimate.
+    pub input_tokens: u64,
+    /// The largest of all cap fields, times `n`; `None` when the client set none.
+    pub output_cap: Option<u64>,
+}
+
+impl ChatRequest {
+    /// A request over `body` that asks for whatever is best; the reader of a surface fills in the rest.
+    pub fn new(body: Bytes) -> Self {
+        Self {
+            body,
+            members: Vec::new(),
+            selector: ModelSelector::Auto(None),
+            streamed: false,
+            wants_stream_usage: false,
+            needs: Capabilities::default(),
+            input_tokens: 0,
+            output_cap: None,
+        }
+    }
+
+    /// The JSON text of a member's value.
+    pub fn value_text<'a>(&'a self, member: &'a Member) -> &'a [u8] {
+        match &member.value {
+            MemberValue::Received(span) => self.body.get(span.clone()).unwrap_or_default(),
+            MemberValue::Added(text) => text.as_bytes(),
+        }
+    }
+
+    /// The member of that name, if it is there.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.name == name)
+    }
+}
+
+/// One top-level member of the request's JSON object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Decoded: without quotes and escapes.
+    pub name: String,
+    pub value: MemberValue,
+}
+
+/// Where a member's value stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberValue {
+    /// In the received body, at these bytes.
+    Received(Range<usize>),
+    /// In this text: a default of the surface that the client left out.
+    Added(String),
+}
+
+/// Which models may answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSelector {
+    /// Any; in this order of preference, or the configured one.
+    Auto(Option<Strategy>),
+    /// The one that the original API numbers so.
+    Number(ModelNumber),
+    /// A family, an exact upstream id, or `provider/model`.
+    Named(String),
+}
+
+/// By what candidates are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Strategy {
+    /// The most capable first.
+    Smart,
+    /// The fastest first.
+    Fast,
+    /// By both ranks together.
+    Balanced,
+}

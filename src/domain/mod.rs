@@ -1,0 +1,11 @@
+//! The vocabulary of the gateway: ids, time, limits, providers, chats and usage.
+//!
+//! No I/O, no actors, no HTTP types; depends on no other room, and every other room may depend on it.
+
+pub mod chat;
+pub mod clock;
+pub mod ids;
+pub mod limit;
+pub mod provider;
+pub mod secret;
+pub mod usage;

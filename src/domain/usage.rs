@@ -1,0 +1,105 @@
+//! What a request used and how it ended.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Moment;
+use super::ids::{EventId, KeyId, ProviderId, RequestId, TenantId};
+
+/// Tokens as an upstream reports them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    #[serde(rename = "prompt_tokens", default)]
+    pub input_tokens: u64,
+    #[serde(rename = "completion_tokens", default)]
+    pub output_tokens: u64,
+}
+
+impl Usage {
+    pub fn total_tokens(self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
+/// How a request ended, as the client saw it. The text is stored and is a metric label: it never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Answered in full.
+    Served,
+    /// The answer was cut after its first byte.
+    Cut,
+    /// The client left before the end.
+    ClientLeft,
+    /// Refused as wrong (4xx other than 429).
+    Rejected,
+    /// Capacity comes back later (429).
+    NoCapacity,
+    /// No provider could answer (503).
+    Unavailable,
+    /// Our own fault (500).
+    Internal,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 7] = [
+        Self::Served,
+        Self::Cut,
+        Self::ClientLeft,
+        Self::Rejected,
+        Self::NoCapacity,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Cut => "cut",
+            Self::ClientLeft => "client_left",
+            Self::Rejected => "rejected",
+            Self::NoCapacity => "no_capacity",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether it counts in the success rate: 4xx and client aborts do not.
+    pub fn counts_in_success_rate(self) -> bool {
+        match self {
+            Self::Served | Self::Cut | Self::Unavailable | Self::Internal => true,
+            Self::ClientLeft | Self::Rejected | Self::NoCapacity => false,
+        }
+    }
+}
+
+/// One request that has ended: a completion event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageRecord {
+    pub event_id: EventId,
+    pub request_id: RequestId,
+    pub tenant: TenantId,
+    pub key: KeyId,
+    /// Who served it; `None` when nobody did.
+    pub served_by: Option<ServedBy>,
+    pub outcome: Outcome,
+    pub streamed: bool,
+    /// Upstream calls made for it.
+    pub attempts: u32,
+    pub usage: Usage,
+    /// Whether `usage` is the upstream's word or our count.
+    pub usage_reported: bool,
+    /// Request in.
+    pub started_at: Moment,
+    /// First byte of the answer out; `None` when there was none.
+    pub first_byte_at: Option<Moment>,
+    /// Last byte of the answer out.
+    pub ended_at: Moment,
+}
+
+/// The provider and model that served a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedBy {
+    pub provider: ProviderId,
+    pub model: Arc<str>,
+}

@@ -1,0 +1,9 @@
+//! FreeLLMAPI: one endpoint and one Bearer key in front of the free tiers of many LLM providers.
+//!
+//! The rooms, from the edge inwards; `docs/ARCHITECTURE.md` walks one request through them.
+//!
+//! | room | duty |
+//! |---|---|
+//! | [`domain`] | the vocabulary: ids, time, limits, providers, chats, usage |
+
+pub mod domain;

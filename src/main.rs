@@ -1,0 +1,3 @@
+//! The `freellmapi` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The one binary of all integration tests.
