@@ -4,6 +4,8 @@
 //!
 //! | room | duty |
 //! |---|---|
+//! | [`config`] | from files and environment to valid types |
 //! | [`domain`] | the vocabulary: ids, time, limits, providers, chats, usage |
 
+pub mod config;
 pub mod domain;
