@@ -71,7 +71,7 @@ impl fmt::Debug for Moment {
 }
 
 /// Whoever knows what time it is.
-pub trait Clock: Send + Sync {
+pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> Moment;
 }
 
