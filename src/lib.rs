@@ -4,8 +4,10 @@
 //!
 //! | room | duty |
 //! |---|---|
+//! | [`quota`] | the arithmetic of limits; pure |
 //! | [`config`] | from files and environment to valid types |
 //! | [`domain`] | the vocabulary: ids, time, limits, providers, chats, usage |
 
 pub mod config;
 pub mod domain;
+pub mod quota;

@@ -1,0 +1,119 @@
+//! The accounts of one provider, each with budgets of its own, and the choice between them.
+
+use crate::domain::clock::Moment;
+use crate::domain::provider::ProviderSpec;
+
+use super::budget::{Budget, Room};
+use super::cooldown::Cooldowns;
+use super::demand::{AccountIndex, ModelIndex};
+use super::hold::{Hold, Line};
+use super::hold_rule::{Charging, Course};
+use super::layout::Layout;
+
+/// All accounts of one provider.
+#[derive(Debug)]
+pub(super) struct AccountPool {
+    accounts: Vec<Account>,
+}
+
+/// One account's budgets, in the order of the layout, and its cooldowns.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) name: String,
+    pub(super) budgets: Vec<Budget>,
+    pub(super) cooldowns: Cooldowns,
+}
+
+impl AccountPool {
+    pub(super) fn new(spec: &ProviderSpec, layout: &Layout) -> Self {
+        let account = |name: &str| Account {
+            name: name.to_owned(),
+            budgets: layout.places.iter().map(|place| Budget::new(&place.limit)).collect(),
+            cooldowns: Cooldowns::new(spec.models.len()),
+        };
+        Self { accounts: spec.accounts.iter().map(|spec| account(&spec.name)).collect() }
+    }
+
+    /// The account with the most room for that course, the first of equals.
+    ///
+    /// # Errors
+    /// When none has room: the earliest instant at which asking one of them again makes sense.
+    pub(super) fn choose(
+        &mut self,
+        now: Moment,
+        model: ModelIndex,
+        bound: &[usize],
+        course: &Course,
+    ) -> Result<AccountIndex, Moment> {
+        let mut best: Option<(Room, AccountIndex)> = None;
+        let mut not_until = Moment::NEVER;
+        for (index, account) in self.accounts.iter_mut().enumerate() {
+            match account.offer(now, model, bound, course) {
+                Ok(room) if best.is_some_and(|(most, _)| room <= most) => {}
+                Ok(room) => best = Some((room, AccountIndex(index))),
+                Err(instant) => not_until = not_until.min(instant),
+            }
+        }
+        best.map(|(_, index)| index).ok_or(not_until)
+    }
+
+    pub(super) fn get_mut(&mut self, index: AccountIndex) -> Option<&mut Account> {
+        self.accounts.get_mut(index.0)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.iter()
+    }
+}
+
+impl Account {
+    /// Takes what that course holds from every budget that binds it.
+    pub(super) fn take(&mut self, bound: &[usize], charging: Charging, course: &Course) -> Vec<Line> {
+        let take = |&index: &usize| {
+            let held = self.budgets.get_mut(index)?.take(charging, course);
+            Some(Line { budget: index, held })
+        };
+        bound.iter().filter_map(take).collect()
+    }
+
+    /// Brings every line of a hold up to what is now known of its course.
+    pub(super) fn correct(&mut self, now: Moment, charging: Charging, hold: &mut Hold) {
+        for line in &mut hold.lines {
+            let Some(budget) = self.budgets.get_mut(line.budget) else { continue };
+            budget.advance(now);
+            budget.give_back(line.held);
+            line.held = budget.take(charging, &hold.course);
+        }
+    }
+
+    /// Gives back everything that a hold took.
+    pub(super) fn give_back(&mut self, now: Moment, hold: &Hold) {
+        for line in &hold.lines {
+            let Some(budget) = self.budgets.get_mut(line.budget) else { continue };
+            budget.advance(now);
+            budget.give_back(line.held);
+        }
+    }
+
+    /// The smallest room that would be left in any budget; an error names the instant at which the last thing
+    /// in the way is gone, be it a budget or a cooldown.
+    fn offer(
+        &mut self,
+        now: Moment,
+        model: ModelIndex,
+        bound: &[usize],
+        course: &Course,
+    ) -> Result<Room, Moment> {
+        let mut least = Room::ALL;
+        let mut not_until = Some(self.cooldowns.end(model)).filter(|end| *end > now);
+        for &index in bound {
+            let Some(budget) = self.budgets.get_mut(index) else { continue };
+            budget.advance(now);
+            match budget.room_after(course) {
+                Some(room) => least = least.min(room),
+                None => not_until = not_until.max(Some(budget.not_until(now, course))),
+            }
+        }
+        not_until.map_or(Ok(least), Err)
+    }
+}

@@ -1,0 +1,167 @@
+//! All budgets of one provider.
+
+use crate::domain::clock::Moment;
+use crate::domain::limit::Window;
+use crate::domain::provider::ProviderSpec;
+
+use super::account_pool::{Account, AccountPool};
+use super::answer::Answer;
+use super::demand::{AccountIndex, Demand, ModelIndex};
+use super::hold::Hold;
+use super::hold_rule::{Charging, Course, Finish};
+use super::layout::Layout;
+use super::refusal::Refusal;
+use super::snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
+use super::spent::Spent;
+
+/// The books of one provider: every limit of every account, and what attempts hold of them.
+///
+/// Its clock is the latest `now` that it was told: one that steps back grants nothing and releases nothing.
+#[derive(Debug)]
+pub struct Book {
+    layout: Layout,
+    /// The upstream's ids, for those who look.
+    models: Vec<String>,
+    charging: Charging,
+    accounts: AccountPool,
+    open_holds: usize,
+    latest: Moment,
+}
+
+impl Book {
+    /// An empty book: a budget on each account for each of the provider's limits (scope account and pool) and of
+    /// its models'.
+    pub fn new(spec: &ProviderSpec) -> Self {
+        let layout = Layout::new(spec);
+        Self {
+            accounts: AccountPool::new(spec, &layout),
+            layout,
+            models: spec.models.iter().map(|model| model.id.clone()).collect(),
+            charging: Charging { requests: spec.requests_charged, tokens: spec.tokens_charged },
+            open_holds: 0,
+            latest: Moment::from_unix_micros(i64::MIN),
+        }
+    }
+
+    /// Takes the demand from every budget that binds it, on the account that will have the most room left, or
+    /// takes nothing.
+    ///
+    /// A refusal's instant is the earliest over the accounts; on each, the latest of its cooldown and of the
+    /// budgets in the way. A budget's is exact when nothing is open in it. Else an open attempt may be what
+    /// gives room: units that its end may give back (estimated tokens, a parallel slot) are worth asking for
+    /// once a second, so the instant is a second from now where they would be enough; units that it is bound to
+    /// hold for a window (a request; the output cap, unless usage is charged) cannot be back before a window from
+    /// now. The one exception is an attempt that is never sent, which nobody can expect.
+    pub fn reserve(&mut self, now: Moment, demand: &Demand) -> Answer {
+        let now = self.catch_up(now);
+        let Some(bound) = self.layout.bound(demand.model) else {
+            return Answer::Refused(Refusal::NotUntil(Moment::NEVER));
+        };
+        if !self.layout.can_ever_fit(bound, demand.reserved()) {
+            return Answer::Refused(Refusal::TooLarge);
+        }
+        let send_by = now + demand.send_within;
+        let course = Course { reserved: demand.reserved(), send_by, first_byte: None, finish: None };
+        let account = match self.accounts.choose(now, demand.model, bound, &course) {
+            Ok(account) => account,
+            Err(not_until) => return Answer::Refused(Refusal::NotUntil(not_until)),
+        };
+        let taken = self.accounts.get_mut(account).map(|chosen| chosen.take(bound, self.charging, &course));
+        self.open_holds += 1;
+        Answer::Granted(Hold { account, model: demand.model, course, lines: taken.unwrap_or_default() })
+    }
+
+    /// The first byte of the answer arrived: upstream has counted the request. Only the first call counts.
+    pub fn first_byte(&mut self, now: Moment, hold: &mut Hold) {
+        let now = self.catch_up(now);
+        if hold.course.first_byte.is_none() {
+            hold.course.first_byte = Some(now);
+            self.correct(now, hold);
+        }
+    }
+
+    /// Closes a hold with what was really used. Use above the reservation is debt: it is written down although
+    /// it exceeds the limit, and nothing is granted before it is paid.
+    pub fn settle(&mut self, now: Moment, mut hold: Hold, spent: Spent) {
+        let now = self.catch_up(now);
+        self.open_holds = self.open_holds.saturating_sub(1);
+        hold.course.finish = Finish::of(spent, now);
+        if hold.course.finish.is_some() {
+            self.correct(now, &mut hold);
+        } else if let Some(account) = self.accounts.get_mut(hold.account) {
+            account.give_back(now, &hold);
+        }
+    }
+
+    /// Leaves an account alone, or one model on it, until `until`; never shortens an earlier cooldown.
+    pub fn cool_down(&mut self, account: AccountIndex, model: Option<ModelIndex>, until: Moment) {
+        if let Some(account) = self.accounts.get_mut(account) {
+            account.cooldowns.extend(model, until);
+        }
+    }
+
+    /// What is held and what cools at `now`.
+    pub fn snapshot(&self, now: Moment) -> BookSnapshot {
+        let now = now.max(self.latest);
+        BookSnapshot {
+            open_holds: self.open_holds,
+            budgets: self.accounts.iter().flat_map(|account| self.budgets_of(account, now)).collect(),
+            cooldowns: self.accounts.iter().flat_map(|account| self.cooldowns_of(account, now)).collect(),
+        }
+    }
+
+    /// Whether any limit on tokens, input or output binds that model.
+    pub fn has_token_limits(&self, model: ModelIndex) -> bool {
+        self.layout.has_token_limits(model)
+    }
+
+    /// Holds that are granted and not settled.
+    pub fn open_holds(&self) -> usize {
+        self.open_holds
+    }
+
+    fn catch_up(&mut self, now: Moment) -> Moment {
+        self.latest = self.latest.max(now);
+        self.latest
+    }
+
+    fn correct(&mut self, now: Moment, hold: &mut Hold) {
+        if let Some(account) = self.accounts.get_mut(hold.account) {
+            account.correct(now, self.charging, hold);
+        }
+    }
+
+    fn budgets_of<'a>(
+        &'a self,
+        account: &'a Account,
+        now: Moment,
+    ) -> impl Iterator<Item = BudgetSnapshot> + use<'a> {
+        self.layout.places.iter().zip(&account.budgets).map(move |(place, budget)| BudgetSnapshot {
+            account: account.name.clone(),
+            scope: place.scope.clone(),
+            unit: place.limit.unit.as_str(),
+            window_ms: stated_ms(place.limit.window),
+            max: place.limit.max,
+            held: budget.held_at(now),
+        })
+    }
+
+    fn cooldowns_of<'a>(
+        &'a self,
+        account: &'a Account,
+        now: Moment,
+    ) -> impl Iterator<Item = CooldownSnapshot> + use<'a> {
+        account.cooldowns.at(now).map(move |(model, until)| CooldownSnapshot {
+            account: account.name.clone(),
+            model: model.and_then(|model| self.models.get(model.0).cloned()),
+            until,
+        })
+    }
+}
+
+fn stated_ms(window: Window) -> Option<u64> {
+    match window {
+        Window::Sliding(length) => u64::try_from(length.as_millis()).ok(),
+        Window::InFlight => None,
+    }
+}

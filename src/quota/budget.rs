@@ -1,0 +1,121 @@
+//! One limit's running state on one account.
+
+use std::time::Duration;
+
+use crate::domain::clock::Moment;
+use crate::domain::limit::{Limit, Unit};
+
+use super::hold_rule::{self, Charging, Course, Held};
+use super::release_log::ReleaseLog;
+
+/// How much of a limit is left, as a share of its maximum: 0 = nothing, `u64::MAX` = all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Room(u64);
+
+impl Room {
+    pub(super) const ALL: Self = Self(u64::MAX);
+
+    fn of(left: u64, max: u64) -> Self {
+        let share = u128::from(left) * u128::from(u64::MAX) / u128::from(max.max(1));
+        Self(u64::try_from(share).unwrap_or(u64::MAX))
+    }
+}
+
+/// What is held of one limit, now and until when.
+#[derive(Debug)]
+pub(super) struct Budget {
+    unit: Unit,
+    max: u64,
+    /// Lengthened.
+    window: Duration,
+    /// What is held without a known end.
+    in_flight: u64,
+    /// What is held until an instant.
+    scheduled: ReleaseLog,
+    /// How much of both may come back at once, when open attempts end.
+    returnable: u64,
+    open_lines: usize,
+}
+
+impl Budget {
+    pub(super) fn new(limit: &Limit) -> Self {
+        let window = hold_rule::lengthened(limit.window);
+        Self {
+            unit: limit.unit,
+            max: limit.max,
+            window,
+            in_flight: 0,
+            scheduled: ReleaseLog::new(limit.max, window),
+            returnable: 0,
+            open_lines: 0,
+        }
+    }
+
+    /// Releases what is due. Comes before every other question.
+    pub(super) fn advance(&mut self, now: Moment) {
+        self.scheduled.advance(now);
+    }
+
+    /// The room that would be left after this course; `None` when it does not fit.
+    pub(super) fn room_after(&self, course: &Course) -> Option<Room> {
+        let wanted = self.held().saturating_add(self.need(course));
+        self.max.checked_sub(wanted).map(|left| Room::of(left, self.max))
+    }
+
+    /// The instant at which asking again for a course that does not fit makes sense, as far as this limit goes.
+    ///
+    /// Exact when no attempt is open here. Otherwise the earliest of: the instant by which enough will have been
+    /// released as scheduled; the same with all that open attempts may give back when they end, which is looked
+    /// at once a second; and a window from now, before which nothing that has yet to be counted can come back.
+    pub(super) fn not_until(&self, now: Moment, course: &Course) -> Moment {
+        let excess = self.held().saturating_add(self.need(course)).saturating_sub(self.max);
+        let scheduled = self.freed_by(excess);
+        if self.open_lines == 0 {
+            return scheduled;
+        }
+        let returned = self.freed_by(excess.saturating_sub(self.returnable));
+        let bound_to_hold = hold_rule::soonest_release(now, self.window);
+        scheduled.min(returned.min(bound_to_hold).max(hold_rule::next_look(now)))
+    }
+
+    /// Writes down what that course holds; returns it as written down.
+    pub(super) fn take(&mut self, charging: Charging, course: &Course) -> Held {
+        let held = hold_rule::held(self.unit, self.window, charging, course);
+        self.returnable = self.returnable.saturating_add(held.returnable);
+        self.open_lines += usize::from(held.is_open);
+        match held.until {
+            Some(until) => Held { until: Some(self.scheduled.add(until, held.amount)), ..held },
+            None => {
+                self.in_flight = self.in_flight.saturating_add(held.amount);
+                held
+            }
+        }
+    }
+
+    /// Undoes [`Budget::take`]; what was released since stays released.
+    pub(super) fn give_back(&mut self, held: Held) {
+        self.returnable = self.returnable.saturating_sub(held.returnable);
+        self.open_lines = self.open_lines.saturating_sub(usize::from(held.is_open));
+        match held.until {
+            Some(until) => self.scheduled.remove(until, held.amount),
+            None => self.in_flight = self.in_flight.saturating_sub(held.amount),
+        }
+    }
+
+    /// What is held at `now`, for those who only look.
+    pub(super) fn held_at(&self, now: Moment) -> u64 {
+        self.in_flight.saturating_add(self.scheduled.sum_at(now))
+    }
+
+    fn held(&self) -> u64 {
+        self.in_flight.saturating_add(self.scheduled.sum())
+    }
+
+    fn need(&self, course: &Course) -> u64 {
+        hold_rule::units(self.unit, course.reserved)
+    }
+
+    fn freed_by(&self, amount: u64) -> Moment {
+        self.scheduled.instant_freeing(amount).unwrap_or(Moment::NEVER)
+    }
+}

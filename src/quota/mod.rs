@@ -1,0 +1,47 @@
+//! The arithmetic of upstream limits: never over one, nothing wasted below it.
+//!
+//! A [`Book`] has a budget for every limit of every account of one provider. [`Book::reserve`] takes an attempt's
+//! units from all budgets that bind it, or from none; the [`Hold`] that it grants is told of the first byte of the
+//! answer and closed by [`Book::settle`]. How much is held until when is the hold rule's, in `hold_rule.rs`: always
+//! until a window after the last instant at which upstream can have counted it.
+//!
+//! ```text
+//!            reserve                first_byte               settle(Ended | Aborted)
+//!  (nothing) ───────> held, open ──────────────> held, open ─────────────────────────> held until an instant
+//!                        │                          requests have their release            │ window over
+//!                        └── settle(NotSent) ──> (nothing) <───────────────────────────────┘
+//! ```
+//!
+//! Invariant: what is granted never brings a budget above its maximum; only use above the estimate does, and is
+//! paid before anything else is granted. Pure: no I/O, no clock but the `now` of each call, no actors; knows
+//! nothing of HTTP, tenants or stores.
+
+mod account_pool;
+mod answer;
+mod book;
+mod budget;
+mod cooldown;
+mod demand;
+mod escalation;
+pub mod estimate;
+mod hold;
+mod hold_rule;
+mod layout;
+mod refusal;
+mod release_log;
+mod snapshot;
+mod spent;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Answer, Ticket};
+pub use book::Book;
+pub use demand::{AccountIndex, Demand, ModelIndex};
+pub use escalation::Escalation;
+pub use hold::Hold;
+pub use refusal::Refusal;
+pub use snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
+pub use spent::{Charge, Spent};

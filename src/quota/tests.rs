@@ -1,0 +1,350 @@
+//! What a book promises, case by case; `properties.rs` tries the same at random.
+
+use std::time::Duration;
+
+use crate::domain::clock::Moment;
+use crate::domain::ids::ProviderId;
+use crate::domain::limit::{Limit, RequestsCharged, Scope, TokensCharged, Unit, Window};
+use crate::domain::provider::{
+    AccountSpec, Auth, Capabilities, Dialect, ModelSpec, ProviderSpec, Quirks, StreamUsage, Timeouts,
+};
+use crate::domain::usage::Usage;
+
+use super::*;
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+/// A minute as budgets keep it.
+pub(super) const LONG_MINUTE: Duration = Duration::from_micros(60_006_000);
+
+pub(super) fn start() -> Moment {
+    Moment::from_unix_micros(1_790_000_000_000_000)
+}
+
+pub(super) fn per_minute(scope: Scope, unit: Unit, max: u64) -> Limit {
+    Limit { scope, unit, max, window: Window::Sliding(MINUTE) }
+}
+
+pub(super) fn parallel(max: u64) -> Limit {
+    Limit { scope: Scope::Account, unit: Unit::Parallel, max, window: Window::InFlight }
+}
+
+/// A provider with `accounts` accounts and two models; the first one is in the pool `shared`.
+pub(super) fn provider(accounts: usize, limits: Vec<Limit>) -> ProviderSpec {
+    ProviderSpec {
+        id: ProviderId::new("test"),
+        display_name: "Test".to_owned(),
+        base_url: "http://127.0.0.1:1/v1".to_owned(),
+        dialect: Dialect::OpenAi,
+        auth: Auth::Bearer,
+        enabled: true,
+        disabled_reason: None,
+        keys_env: Vec::new(),
+        requests_charged: RequestsCharged::Unknown,
+        tokens_charged: TokensCharged::Usage,
+        trains_on_data: true,
+        limits,
+        documented_limits: Vec::new(),
+        models: vec![model("pooled", Some("shared")), model("alone", None)],
+        accounts: (0..accounts)
+            .map(|index| AccountSpec { name: format!("env-{index}"), keys: Vec::new() })
+            .collect(),
+        quirks: Quirks {
+            drop_fields: Vec::new(),
+            rename_fields: Vec::new(),
+            allow_fields: Vec::new(),
+            stream_usage: StreamUsage::Asked,
+        },
+        timeouts: Timeouts { connect: SECOND, first_token: MINUTE, stall: MINUTE, total: MINUTE },
+    }
+}
+
+fn model(id: &str, pool: Option<&str>) -> ModelSpec {
+    ModelSpec {
+        id: id.to_owned(),
+        display_name: id.to_owned(),
+        family: None,
+        size_label: "Small".to_owned(),
+        intelligence_rank: 1,
+        speed_rank: 1,
+        context_window: None,
+        max_output_tokens: None,
+        capabilities: Capabilities::default(),
+        pool: pool.map(str::to_owned),
+        limits: Vec::new(),
+        enabled: true,
+        disabled_reason: None,
+        number: None,
+    }
+}
+
+pub(super) const POOLED: ModelIndex = ModelIndex(0);
+pub(super) const ALONE: ModelIndex = ModelIndex(1);
+
+pub(super) fn demand(model: ModelIndex, input_tokens: u64, output_tokens: u64) -> Demand {
+    Demand { model, input_tokens, output_tokens, send_within: SECOND }
+}
+
+pub(super) fn small() -> Demand {
+    demand(POOLED, 10, 10)
+}
+
+pub(super) fn exact(input_tokens: u64, output_tokens: u64) -> Charge {
+    Charge::Exact(Usage { input_tokens, output_tokens })
+}
+
+#[track_caller]
+pub(super) fn granted(answer: Answer) -> Hold {
+    match answer {
+        Answer::Granted(hold) => hold,
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+#[track_caller]
+pub(super) fn refused(answer: Answer) -> Refusal {
+    match answer {
+        Answer::Refused(refusal) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn held(book: &Book, now: Moment) -> Vec<u64> {
+    book.snapshot(now).budgets.iter().map(|budget| budget.held).collect()
+}
+
+#[test]
+fn a_provider_without_limits_grants_always_and_touches_no_budget() {
+    let mut book = Book::new(&provider(2, Vec::new()));
+    let holds: Vec<Hold> = (0..1000).map(|_| granted(book.reserve(start(), &small()))).collect();
+    assert!(holds.iter().all(|hold| hold.account() == AccountIndex(0) && hold.model() == POOLED));
+    assert_eq!(book.open_holds(), 1000);
+    holds.into_iter().for_each(|hold| book.settle(start(), hold, Spent::NotSent));
+    assert_eq!(book.snapshot(start()), BookSnapshot::default());
+}
+
+#[test]
+fn a_provider_without_accounts_never_grants() {
+    let mut book = Book::new(&provider(0, Vec::new()));
+    assert_eq!(refused(book.reserve(start(), &small())), Refusal::NotUntil(Moment::NEVER));
+}
+
+#[test]
+fn a_model_that_the_provider_has_not_is_never_granted() {
+    let mut book = Book::new(&provider(1, Vec::new()));
+    let unknown = demand(ModelIndex(7), 1, 1);
+    assert_eq!(refused(book.reserve(start(), &unknown)), Refusal::NotUntil(Moment::NEVER));
+}
+
+#[test]
+fn a_grant_tells_until_when_to_send() {
+    let mut book = Book::new(&provider(1, Vec::new()));
+    let hold = granted(book.reserve(start(), &small()));
+    assert_eq!(hold.send_by(), start() + SECOND);
+    book.settle(start(), hold, Spent::NotSent);
+}
+
+#[test]
+fn what_exceeds_a_whole_limit_is_too_large_whatever_else_is_held() {
+    let mut book = Book::new(&provider(2, vec![per_minute(Scope::Account, Unit::Tokens, 100)]));
+    assert_eq!(refused(book.reserve(start(), &demand(POOLED, 60, 41))), Refusal::TooLarge);
+    let hold = granted(book.reserve(start(), &demand(POOLED, 60, 40)));
+    assert_eq!(refused(book.reserve(start(), &demand(POOLED, 60, 41))), Refusal::TooLarge);
+    book.settle(start(), hold, Spent::NotSent);
+}
+
+#[test]
+fn the_account_with_the_most_room_pays_and_the_first_of_equals() {
+    let mut book = Book::new(&provider(3, vec![per_minute(Scope::Account, Unit::Requests, 2)]));
+    let accounts: Vec<usize> = (0..6)
+        .map(|_| {
+            let hold = granted(book.reserve(start(), &small()));
+            let account = hold.account().0;
+            book.settle(start(), hold, Spent::Ended(exact(1, 1)));
+            account
+        })
+        .collect();
+    assert_eq!(accounts, [0, 1, 2, 0, 1, 2]);
+    let not_until = Refusal::NotUntil(start() + LONG_MINUTE);
+    assert_eq!(refused(book.reserve(start(), &small())), not_until);
+}
+
+#[test]
+fn a_cooling_account_or_model_is_left_alone_until_its_instant() {
+    let mut book = Book::new(&provider(2, Vec::new()));
+    let (soon, later) = (start() + SECOND, start() + MINUTE);
+    book.cool_down(AccountIndex(0), None, later);
+    book.cool_down(AccountIndex(1), Some(POOLED), soon);
+    assert_eq!(refused(book.reserve(start(), &small())), Refusal::NotUntil(soon));
+    let other_model = granted(book.reserve(start(), &demand(ALONE, 1, 1)));
+    assert_eq!(other_model.account(), AccountIndex(1));
+    let after = granted(book.reserve(soon, &small()));
+    assert_eq!(after.account(), AccountIndex(1));
+    let cooldowns = book.snapshot(start()).cooldowns;
+    assert_eq!(cooldowns.len(), 1, "the book's clock stands at the latest instant: {cooldowns:?}");
+    assert_eq!((cooldowns[0].account.as_str(), cooldowns[0].until), ("env-0", later));
+    book.settle(soon, other_model, Spent::NotSent);
+    book.settle(soon, after, Spent::NotSent);
+}
+
+#[test]
+fn a_pool_binds_its_members_and_a_model_limit_its_model() {
+    let mut spec = provider(1, vec![per_minute(Scope::Pool("shared".to_owned()), Unit::Requests, 1)]);
+    spec.models[1].limits = vec![per_minute(Scope::Model, Unit::InputTokens, 100)];
+    let mut book = Book::new(&spec);
+    assert!(!book.has_token_limits(POOLED));
+    assert!(book.has_token_limits(ALONE));
+    let pooled = granted(book.reserve(start(), &small()));
+    let alone = granted(book.reserve(start(), &demand(ALONE, 70, 10)));
+    assert_eq!(held(&book, start()), [1, 70]);
+    refused(book.reserve(start(), &small()));
+    let scopes: Vec<String> = book.snapshot(start()).budgets.into_iter().map(|budget| budget.scope).collect();
+    assert_eq!(scopes, ["pool:shared", "model:alone"]);
+    book.settle(start(), pooled, Spent::NotSent);
+    book.settle(start(), alone, Spent::NotSent);
+}
+
+#[test]
+fn a_model_limit_of_the_provider_is_each_models_own() {
+    let mut book = Book::new(&provider(1, vec![per_minute(Scope::Model, Unit::Requests, 1)]));
+    let holds = [POOLED, ALONE].map(|model| granted(book.reserve(start(), &demand(model, 1, 1))));
+    assert_eq!(held(&book, start()), [1, 1]);
+    holds.into_iter().for_each(|hold| book.settle(start(), hold, Spent::NotSent));
+}
+
+#[test]
+fn a_refusal_by_one_budget_leaves_the_others_untouched() {
+    let limits = vec![
+        per_minute(Scope::Account, Unit::Requests, 10),
+        per_minute(Scope::Account, Unit::OutputTokens, 50),
+        parallel(10),
+    ];
+    let mut book = Book::new(&provider(1, limits));
+    let hold = granted(book.reserve(start(), &demand(POOLED, 1, 40)));
+    let before = book.snapshot(start());
+    refused(book.reserve(start(), &demand(POOLED, 1, 11)));
+    assert_eq!(book.snapshot(start()), before);
+    book.settle(start(), hold, Spent::NotSent);
+    assert_eq!(held(&book, start()), [0, 0, 0]);
+}
+
+#[test]
+fn requests_in_flight_cannot_be_back_before_a_window_from_now() {
+    let mut book = Book::new(&provider(1, vec![per_minute(Scope::Account, Unit::Requests, 1)]));
+    let mut hold = granted(book.reserve(start(), &small()));
+    let later = start() + 9 * SECOND;
+    assert_eq!(refused(book.reserve(later, &small())), Refusal::NotUntil(later + LONG_MINUTE));
+    book.first_byte(later, &mut hold);
+    let even_later = start() + 10 * SECOND;
+    assert_eq!(refused(book.reserve(even_later, &small())), Refusal::NotUntil(later + LONG_MINUTE));
+    book.settle(even_later, hold, Spent::Aborted(exact(1, 1)));
+    assert_eq!(refused(book.reserve(even_later, &small())), Refusal::NotUntil(later + LONG_MINUTE));
+}
+
+#[test]
+fn what_open_attempts_may_give_back_is_worth_asking_for_every_second() {
+    let limits = [per_minute(Scope::Account, Unit::Tokens, 20), parallel(1)];
+    for limit in limits {
+        let mut book = Book::new(&provider(1, vec![limit]));
+        let hold = granted(book.reserve(start(), &small()));
+        assert_eq!(refused(book.reserve(start(), &small())), Refusal::NotUntil(start() + SECOND));
+        book.settle(start(), hold, Spent::NotSent);
+        let again = granted(book.reserve(start(), &small()));
+        book.settle(start(), again, Spent::NotSent);
+    }
+}
+
+#[test]
+fn an_output_cap_that_stays_charged_is_not_expected_back_within_the_window() {
+    let mut spec = provider(1, vec![per_minute(Scope::Account, Unit::Tokens, 20)]);
+    spec.tokens_charged = TokensCharged::Reserve;
+    let mut book = Book::new(&spec);
+    let hold = granted(book.reserve(start(), &demand(POOLED, 5, 15)));
+    let mut not_until = |wanted| refused(book.reserve(start(), &demand(POOLED, wanted, 0)));
+    assert_eq!(not_until(5), Refusal::NotUntil(start() + SECOND));
+    assert_eq!(not_until(6), Refusal::NotUntil(start() + LONG_MINUTE));
+    book.settle(start(), hold, Spent::NotSent);
+}
+
+#[test]
+fn a_scheduled_release_sooner_than_the_next_look_keeps_its_instant() {
+    let mut book = Book::new(&provider(1, vec![per_minute(Scope::Account, Unit::Tokens, 40)]));
+    let paid = granted(book.reserve(start(), &small()));
+    book.settle(start(), paid, Spent::Ended(exact(10, 10)));
+    let open = granted(book.reserve(start(), &small()));
+    let almost = start() + LONG_MINUTE - Duration::from_millis(300);
+    assert_eq!(refused(book.reserve(almost, &small())), Refusal::NotUntil(start() + LONG_MINUTE));
+    book.settle(almost, open, Spent::NotSent);
+}
+
+#[test]
+fn use_above_the_estimate_is_debt_that_blocks_until_it_is_paid() {
+    let mut book = Book::new(&provider(1, vec![per_minute(Scope::Account, Unit::Tokens, 100)]));
+    let hold = granted(book.reserve(start(), &small()));
+    book.settle(start() + SECOND, hold, Spent::Ended(exact(300, 300)));
+    assert_eq!(held(&book, start() + SECOND), [600]);
+    let paid = start() + SECOND + LONG_MINUTE;
+    let nothing = demand(POOLED, 0, 0);
+    assert_eq!(refused(book.reserve(start() + SECOND, &nothing)), Refusal::NotUntil(paid));
+    let hold = granted(book.reserve(paid, &nothing));
+    book.settle(paid, hold, Spent::NotSent);
+}
+
+#[test]
+fn only_the_first_byte_that_came_first_counts() {
+    let mut book = Book::new(&provider(1, vec![per_minute(Scope::Account, Unit::Requests, 1)]));
+    let mut hold = granted(book.reserve(start(), &small()));
+    book.first_byte(start() + SECOND, &mut hold);
+    book.first_byte(start() + 9 * SECOND, &mut hold);
+    let release = start() + SECOND + LONG_MINUTE;
+    book.settle(start() + 10 * SECOND, hold, Spent::Ended(exact(1, 1)));
+    assert_eq!(refused(book.reserve(start() + 10 * SECOND, &small())), Refusal::NotUntil(release));
+}
+
+#[test]
+fn a_settlement_after_the_release_takes_nothing_back_twice() {
+    let mut book = Book::new(&provider(1, vec![per_minute(Scope::Account, Unit::Requests, 2)]));
+    let mut slow = granted(book.reserve(start(), &small()));
+    book.first_byte(start(), &mut slow);
+    let late = start() + LONG_MINUTE + SECOND;
+    let fresh = granted(book.reserve(late, &small()));
+    book.settle(late, slow, Spent::Ended(exact(1, 1)));
+    assert_eq!(held(&book, late), [1]);
+    book.settle(late, fresh, Spent::NotSent);
+    assert_eq!(held(&book, late), [0]);
+}
+
+#[test]
+fn a_snapshot_reads_well_as_json() {
+    let limits = vec![per_minute(Scope::Account, Unit::Requests, 30), parallel(2)];
+    let mut book = Book::new(&provider(1, limits));
+    let hold = granted(book.reserve(start(), &small()));
+    book.cool_down(AccountIndex(0), Some(ALONE), Moment::NEVER);
+    let json = serde_json::to_string(&book.snapshot(start())).unwrap();
+    let budget =
+        r#"{"account":"env-0","scope":"account","unit":"requests","window_ms":60000,"max":30,"held":1}"#;
+    assert!(json.contains(budget), "{json}");
+    assert!(json.contains(r#""unit":"parallel","window_ms":null,"max":2,"held":1"#), "{json}");
+    assert!(json.contains(r#""open_holds":1"#) && json.contains(r#""model":"alone""#), "{json}");
+    book.settle(start(), hold, Spent::NotSent);
+}
+
+#[test]
+fn a_saturated_large_limit_is_used_to_more_than_99_per_cent() {
+    const MAX: u64 = 100_000;
+    const MINUTES: u64 = 20;
+    let mut book = Book::new(&provider(1, vec![per_minute(Scope::Account, Unit::Tokens, MAX)]));
+    let (mut now, mut used) = (start(), 0);
+    while now < start() + MINUTE * u32::try_from(MINUTES).unwrap() {
+        match book.reserve(now, &demand(POOLED, 700, 300)) {
+            Answer::Granted(hold) => {
+                book.settle(now, hold, Spent::Ended(exact(700, 300)));
+                used += 1000;
+                now = now + Duration::from_millis(37);
+            }
+            Answer::Refused(Refusal::NotUntil(instant)) => now = instant,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(used * 100 >= MAX * MINUTES * 99, "{used}");
+}
