@@ -4,6 +4,7 @@
 
 pub mod chat;
 pub mod clock;
+pub mod error_chain;
 pub mod failure;
 pub mod ids;
 pub mod limit;
