@@ -5,9 +5,11 @@
 //! | room | duty |
 //! |---|---|
 //! | [`quota`] | the arithmetic of limits; pure |
+//! | [`db`] | all SQL, on two backends |
 //! | [`config`] | from files and environment to valid types |
 //! | [`domain`] | the vocabulary: ids, time, limits, providers, chats, usage |
 
 pub mod config;
+pub mod db;
 pub mod domain;
 pub mod quota;

@@ -1,0 +1,4 @@
+CREATE TABLE seals (
+    name TEXT NOT NULL PRIMARY KEY,
+    value BYTEA NOT NULL
+);

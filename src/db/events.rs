@@ -1,0 +1,194 @@
+//! Completion events: one row for each request that ended.
+
+use std::time::Duration;
+
+use diesel::connection::Connection as _;
+use diesel::dsl::{count_star, sql};
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use serde::Serialize;
+
+use super::schema::completion_events::{self, dsl};
+use crate::domain::clock::Moment;
+use crate::domain::ids::TenantId;
+use crate::domain::usage::{Outcome, UsageRecord};
+
+/// Events in one insert: 15 values each, of SQLite's 32,766 per statement (Postgres: 65,535).
+/// Sources: <https://www.sqlite.org/limits.html> (9), <https://www.postgresql.org/docs/15/limits.html>, read
+/// 2026-11-22.
+const ROWS_PER_STATEMENT: usize = 1_000;
+
+/// Events deleted in one step. Chosen: some ten milliseconds on SQLite, whose one writer would otherwise keep
+/// holds waiting for as long as the whole purge takes.
+const ROWS_PER_PURGE: i64 = 5_000;
+
+/// The most tokens that one event counts, of input and of output. Chosen: a hundred times the largest context
+/// window known, and nine thousand million such events still add up within 64 bits: what an upstream claims
+/// cannot make the sums overflow.
+const TOKENS_MAX: i64 = 1_000_000_000;
+
+// The events again, as the subquery of a deletion from them must call them.
+diesel::alias!(const OUTDATED_EVENTS: Alias<OutdatedEvents> = completion_events as outdated_events);
+
+/// Sums over completion events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// All that ended, however.
+    pub requests: u64,
+    /// Input and output of all of them.
+    pub tokens: u64,
+    /// Those that count in the success rate.
+    pub counted: u64,
+    /// Those answered in full: `served / counted` is the success rate.
+    pub served: u64,
+    /// From request in to last byte out, over the served ones.
+    pub latency_us_sum: u64,
+}
+
+impl Totals {
+    /// The share of the counted requests that were served; `None` when nothing counts yet.
+    pub fn success_rate(&self) -> Option<f64> {
+        (self.counted > 0).then(|| self.served as f64 / self.counted as f64)
+    }
+
+    /// From request in to last byte out, averaged over the served requests; `None` when none was served.
+    pub fn average_latency(&self) -> Option<Duration> {
+        self.latency_us_sum.checked_div(self.served).map(Duration::from_micros)
+    }
+
+    /// Adds the requests that ended in one way. An outcome that only a newer release knows counts as a request
+    /// and in tokens, but as neither success nor failure.
+    fn add(&mut self, group: Group) {
+        let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == group.outcome);
+        self.requests += unsigned(group.requests);
+        self.tokens += unsigned(group.tokens);
+        if outcome.is_some_and(Outcome::counts_in_success_rate) {
+            self.counted += unsigned(group.requests);
+        }
+        if outcome == Some(Outcome::Served) {
+            self.served += unsigned(group.requests);
+            self.latency_us_sum += unsigned(group.latency_us);
+        }
+    }
+}
+
+/// All events of one outcome.
+#[derive(Queryable)]
+struct Group {
+    outcome: String,
+    requests: i64,
+    tokens: i64,
+    latency_us: i64,
+}
+
+/// One event as it is stored. `None` is written as NULL instead of DEFAULT, which SQLite has not: with it, diesel
+/// would insert row by row.
+#[derive(Insertable)]
+#[diesel(table_name = completion_events, treat_none_as_default_value = false)]
+struct EventRow<'a> {
+    event_id: &'a [u8],
+    request_id: &'a str,
+    tenant_id: i64,
+    key_id: i64,
+    platform: Option<&'a str>,
+    model_id: Option<&'a str>,
+    outcome: &'static str,
+    streamed: bool,
+    attempts: i64,
+    input_tokens: i64,
+    output_tokens: i64,
+    usage_reported: bool,
+    started_us: i64,
+    first_byte_us: Option<i64>,
+    ended_us: i64,
+}
+
+impl<'a> From<&'a UsageRecord> for EventRow<'a> {
+    fn from(event: &'a UsageRecord) -> Self {
+        let served_by = event.served_by.as_ref();
+        Self {
+            event_id: event.event_id.as_bytes().as_slice(),
+            request_id: event.request_id.as_str(),
+            tenant_id: event.tenant.0,
+            key_id: event.key.0,
+            platform: served_by.map(|served_by| served_by.provider.as_str()),
+            model_id: served_by.map(|served_by| &*served_by.model),
+            outcome: event.outcome.as_str(),
+            streamed: event.streamed,
+            attempts: i64::from(event.attempts),
+            input_tokens: bounded_tokens(event.usage.input_tokens),
+            output_tokens: bounded_tokens(event.usage.output_tokens),
+            usage_reported: event.usage_reported,
+            started_us: event.started_at.unix_micros(),
+            first_byte_us: event.first_byte_at.map(Moment::unix_micros),
+            ended_us: event.ended_at.unix_micros(),
+        }
+    }
+}
+
+fn bounded_tokens(tokens: u64) -> i64 {
+    i64::try_from(tokens).unwrap_or(TOKENS_MAX).min(TOKENS_MAX)
+}
+
+fn unsigned(sum: i64) -> u64 {
+    u64::try_from(sum).unwrap_or(0)
+}
+
+per_backend! {
+    pub(in crate::db) fn record(connection: &mut Connection, events: &[UsageRecord]) -> QueryResult<usize> {
+        connection.transaction(|connection| {
+            let mut inserted = 0;
+            for chunk in events.chunks(ROWS_PER_STATEMENT) {
+                let rows: Vec<EventRow<'_>> = chunk.iter().map(EventRow::from).collect();
+                inserted += diesel::insert_into(completion_events::table)
+                    .values(&rows)
+                    .on_conflict(dsl::event_id)
+                    .do_nothing()
+                    .execute(connection)?;
+            }
+            Ok(inserted)
+        })
+    }
+
+    pub(in crate::db) fn totals(
+        connection: &mut Connection,
+        tenant: Option<TenantId>,
+        from: Moment,
+        to: Moment,
+    ) -> QueryResult<Totals> {
+        // The casts make of both backends' sums (Postgres: NUMERIC) what fits into 64 bits.
+        let mut query = completion_events::table
+            .group_by(dsl::outcome)
+            .select((
+                dsl::outcome,
+                count_star(),
+                sql::<BigInt>("CAST(SUM(input_tokens + output_tokens) AS BIGINT)"),
+                sql::<BigInt>("CAST(SUM(ended_us - started_us) AS BIGINT)"),
+            ))
+            .filter(dsl::ended_us.ge(from.unix_micros()))
+            .filter(dsl::ended_us.lt(to.unix_micros()))
+            .into_boxed();
+        if let Some(TenantId(tenant_id)) = tenant {
+            query = query.filter(dsl::tenant_id.eq(tenant_id));
+        }
+        let mut totals = Totals::default();
+        query.load::<Group>(connection)?.into_iter().for_each(|group| totals.add(group));
+        Ok(totals)
+    }
+
+    pub(in crate::db) fn purge(connection: &mut Connection, before: Moment) -> QueryResult<usize> {
+        let mut purged = 0;
+        loop {
+            let outdated = OUTDATED_EVENTS
+                .filter(OUTDATED_EVENTS.field(dsl::ended_us).lt(before.unix_micros()))
+                .select(OUTDATED_EVENTS.field(dsl::event_id))
+                .limit(ROWS_PER_PURGE);
+            let step = diesel::delete(completion_events::table.filter(dsl::event_id.eq_any(outdated)))
+                .execute(connection)?;
+            purged += step;
+            if step == 0 {
+                return Ok(purged);
+            }
+        }
+    }
+}

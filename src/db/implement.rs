@@ -1,0 +1,129 @@
+//! The two stores: the trait's methods, each a checkout and a query of the store's own backend.
+
+use diesel::connection::{Connection, SimpleConnection};
+use diesel::result::Error as QueryError;
+use diesel::{PgConnection, SqliteConnection};
+
+use super::error::{StoreError, is_duplicate};
+use super::events::{self, Totals};
+use super::keys::{self, KeyRow, NewKey, Revocation};
+use super::migrations;
+use super::models;
+use super::postgres::{self, PostgresStore};
+use super::seals;
+use super::sqlite::{self, SqliteStore};
+use super::store::{Backend, Store};
+use super::store_url::StoreUrl;
+use super::tenants::{self, Tenant};
+use crate::domain::clock::Moment;
+use crate::domain::ids::{KeyId, ModelNumber, ProviderId, TenantId};
+use crate::domain::usage::UsageRecord;
+
+/// The error of a failed insert: `taken` when its unique value is there already.
+fn taken_or_failed(error: QueryError, taken: StoreError, url: &StoreUrl) -> StoreError {
+    if is_duplicate(&error) { taken } else { StoreError::of_query(error, url) }
+}
+
+macro_rules! implement_store {
+    ($store:ty, $connection:ty, $backend:ident, $name:expr) => {
+        impl Store for $store {
+            fn backend(&self) -> Backend {
+                $name
+            }
+
+            fn migrate(&self) -> Result<Vec<String>, StoreError> {
+                $backend::under_migration_lock(self, |connection| {
+                    migrations::apply(connection, $backend::MIGRATIONS)
+                })
+            }
+
+            fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
+                $backend::under_migration_lock(self, |connection| {
+                    migrations::pending(connection, $backend::MIGRATIONS)
+                })
+            }
+
+            fn ping(&self) -> Result<(), StoreError> {
+                self.ask(|connection| connection.batch_execute("SELECT 1"))
+            }
+
+            fn add_tenant(&self, name: &str, now: Moment) -> Result<Tenant, StoreError> {
+                tenants::$backend::add(&mut *self.checkout()?, name, now).map_err(|error| {
+                    taken_or_failed(error, StoreError::NameTaken(name.to_owned()), self.url())
+                })
+            }
+
+            fn add_tenant_with_key(
+                &self,
+                name: &str,
+                label: &str,
+                digest: &[u8; 32],
+                now: Moment,
+            ) -> Result<(Tenant, KeyId), StoreError> {
+                let add = |connection: &mut $connection| {
+                    let mut tenant = tenants::$backend::add(connection, name, now)?;
+                    let key = NewKey::without_end(tenant.id, label, *digest, now);
+                    let key_id = keys::$backend::add(connection, &key)?;
+                    tenant.active_keys += 1;
+                    Ok((tenant, key_id))
+                };
+                (*self.checkout()?).transaction(add).map_err(|error| {
+                    taken_or_failed(error, StoreError::NameTaken(name.to_owned()), self.url())
+                })
+            }
+
+            fn tenants(&self, now: Moment) -> Result<Vec<Tenant>, StoreError> {
+                self.ask(|connection| tenants::$backend::all(connection, now))
+            }
+
+            fn tenant_named(&self, name: &str, now: Moment) -> Result<Option<Tenant>, StoreError> {
+                self.ask(|connection| tenants::$backend::named(connection, name, now))
+            }
+
+            fn add_key(&self, key: &NewKey) -> Result<KeyId, StoreError> {
+                keys::$backend::add(&mut *self.checkout()?, key)
+                    .map_err(|error| taken_or_failed(error, StoreError::DigestTaken, self.url()))
+            }
+
+            fn keys(&self, tenant: Option<TenantId>) -> Result<Vec<KeyRow>, StoreError> {
+                self.ask(|connection| keys::$backend::list(connection, tenant))
+            }
+
+            fn revoke_key(&self, id: KeyId, now: Moment) -> Result<Revocation, StoreError> {
+                self.ask(|connection| keys::$backend::revoke(connection, id, now))
+            }
+
+            fn number_models(&self, models: &[(ProviderId, String)]) -> Result<Vec<ModelNumber>, StoreError> {
+                self.ask(|connection| models::$backend::number(connection, models))
+            }
+
+            fn seal(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+                self.ask(|connection| seals::$backend::find(connection, name))
+            }
+
+            fn put_seal_if_absent(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
+                self.ask(|connection| seals::$backend::put_if_absent(connection, name, value))
+            }
+
+            fn record(&self, events: &[UsageRecord]) -> Result<usize, StoreError> {
+                self.ask(|connection| events::$backend::record(connection, events))
+            }
+
+            fn totals(
+                &self,
+                tenant: Option<TenantId>,
+                from: Moment,
+                to: Moment,
+            ) -> Result<Totals, StoreError> {
+                self.ask(|connection| events::$backend::totals(connection, tenant, from, to))
+            }
+
+            fn purge_events(&self, before: Moment) -> Result<usize, StoreError> {
+                self.ask(|connection| events::$backend::purge(connection, before))
+            }
+        }
+    };
+}
+
+implement_store!(SqliteStore, SqliteConnection, sqlite, Backend::Sqlite);
+implement_store!(PostgresStore, PgConnection, postgres, Backend::Postgres);

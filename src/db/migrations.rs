@@ -1,0 +1,35 @@
+//! Applying the embedded migrations; the caller holds the lock of its backend.
+
+use std::error::Error;
+
+use diesel::backend::Backend;
+use diesel::migration::{Migration, MigrationSource};
+use diesel_migrations::MigrationHarness;
+
+/// What the migration machinery answers.
+pub(super) type MigrationResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Applies all of `source` that is pending, each in a transaction of its own; the names of what was applied.
+/// What a newer release applied is left alone.
+pub(super) fn apply<DB: Backend>(
+    connection: &mut impl MigrationHarness<DB>,
+    source: impl MigrationSource<DB>,
+) -> MigrationResult<Vec<String>> {
+    let pending = connection.pending_migrations(source)?;
+    for migration in &pending {
+        connection.run_migration(migration)?;
+    }
+    Ok(names(&pending))
+}
+
+/// The names of all of `source` that is pending.
+pub(super) fn pending<DB: Backend>(
+    connection: &mut impl MigrationHarness<DB>,
+    source: impl MigrationSource<DB>,
+) -> MigrationResult<Vec<String>> {
+    connection.pending_migrations(source).map(|pending| names(&pending))
+}
+
+fn names<DB: Backend>(migrations: &[Box<dyn Migration<DB>>]) -> Vec<String> {
+    migrations.iter().map(|migration| migration.name().to_string()).collect()
+}

@@ -1,0 +1,60 @@
+// @generated automatically by Diesel CLI.
+
+diesel::table! {
+    api_keys (id) {
+        id -> Int8,
+        tenant_id -> Int8,
+        label -> Text,
+        digest -> Bytea,
+        created_us -> Int8,
+        expires_us -> Nullable<Int8>,
+        revoked_us -> Nullable<Int8>,
+    }
+}
+
+diesel::table! {
+    completion_events (event_id) {
+        event_id -> Bytea,
+        request_id -> Text,
+        tenant_id -> Int8,
+        key_id -> Int8,
+        platform -> Nullable<Text>,
+        model_id -> Nullable<Text>,
+        outcome -> Text,
+        streamed -> Bool,
+        attempts -> Int8,
+        input_tokens -> Int8,
+        output_tokens -> Int8,
+        usage_reported -> Bool,
+        started_us -> Int8,
+        first_byte_us -> Nullable<Int8>,
+        ended_us -> Int8,
+    }
+}
+
+diesel::table! {
+    models (id) {
+        id -> Int8,
+        platform -> Text,
+        model_id -> Text,
+    }
+}
+
+diesel::table! {
+    seals (name) {
+        name -> Text,
+        value -> Bytea,
+    }
+}
+
+diesel::table! {
+    tenants (id) {
+        id -> Int8,
+        name -> Text,
+        created_us -> Int8,
+    }
+}
+
+diesel::joinable!(api_keys -> tenants (tenant_id));
+
+diesel::allow_tables_to_appear_in_same_query!(api_keys, completion_events, models, seals, tenants,);

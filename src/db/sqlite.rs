@@ -1,0 +1,58 @@
+//! What is particular to SQLite: its file, its pragmas, its locks.
+
+use std::path::PathBuf;
+
+use diesel::connection::SimpleConnection;
+use diesel::r2d2::{CustomizeConnection, Error as PoolError};
+use diesel::{Connection, SqliteConnection};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+
+use super::error::StoreError;
+use super::migrations::MigrationResult;
+use super::pool::{PooledStore, unreachable};
+use super::store_url::StoreUrl;
+
+pub(super) type SqliteStore = PooledStore<SqliteConnection>;
+
+pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// Run on every connection. `busy_timeout` comes first, because switching to WAL may itself have to wait.
+/// WAL lets commands read while the server writes; with it, NORMAL survives a crash of the process, and a power
+/// cut loses at most the last commits. Source: <https://www.sqlite.org/pragma.html#pragma_synchronous>, read
+/// 2026-11-22.
+const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
+                       PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;";
+
+#[derive(Debug)]
+struct Pragmas;
+
+impl CustomizeConnection<SqliteConnection, PoolError> for Pragmas {
+    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), PoolError> {
+        connection.batch_execute(PRAGMAS).map_err(PoolError::QueryError)
+    }
+}
+
+/// Opens the file, made with its folder if need be.
+pub(super) fn open(path: PathBuf) -> Result<SqliteStore, StoreError> {
+    let url = StoreUrl::Sqlite(path.clone());
+    url.create_folder()?;
+    let Some(address) = path.to_str() else {
+        return Err(StoreError::BadUrl(format!("{} is not UTF-8", path.display())));
+    };
+    probe(address).map_err(|reason| unreachable(&url, &reason))?;
+    Ok(PooledStore::new(url, address.to_owned(), Box::new(Pragmas)))
+}
+
+fn probe(address: &str) -> Result<(), String> {
+    let mut connection = SqliteConnection::establish(address).map_err(|error| error.to_string())?;
+    connection.batch_execute(PRAGMAS).map_err(|error| error.to_string())
+}
+
+/// Runs `step` with the database's write lock held, so that of several processes one migrates and the others
+/// find it done. A step that fails leaves nothing.
+pub(super) fn under_migration_lock<T>(
+    store: &SqliteStore,
+    step: impl FnOnce(&mut SqliteConnection) -> MigrationResult<T>,
+) -> Result<T, StoreError> {
+    store.checkout()?.immediate_transaction(step).map_err(StoreError::Migration)
+}
