@@ -5,10 +5,12 @@
 //! | room | duty |
 //! |---|---|
 //! | [`quota`] | the arithmetic of limits; pure |
+//! | [`access`] | who may enter: keys, pepper, master key |
 //! | [`db`] | all SQL, on two backends |
 //! | [`config`] | from files and environment to valid types |
 //! | [`domain`] | the vocabulary: ids, time, limits, providers, chats, usage |
 
+pub mod access;
 pub mod config;
 pub mod db;
 pub mod domain;
