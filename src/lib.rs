@@ -8,10 +8,12 @@
 //! | [`access`] | who may enter: keys, pepper, master key |
 //! | [`db`] | all SQL, on two backends |
 //! | [`config`] | from files and environment to valid types |
+//! | [`demo`] | simulated providers |
 //! | [`domain`] | the vocabulary: ids, time, limits, providers, chats, usage |
 
 pub mod access;
 pub mod config;
 pub mod db;
+pub mod demo;
 pub mod domain;
 pub mod quota;

@@ -1,1 +1,14 @@
 //! The one binary of all integration tests.
+//!
+//! `cfg(test)` is always true here; it tells clippy that the helpers are tests too, so that they may fail loudly.
+
+#[cfg(test)]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+mod fake_upstream;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod store;

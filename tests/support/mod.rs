@@ -1,0 +1,6 @@
+//! What the integration tests stand on.
+
+pub(crate) mod database;
+pub(crate) mod fake_upstream;
+pub(crate) mod recorded_request;
+pub(crate) mod reply;
