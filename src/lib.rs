@@ -4,6 +4,7 @@
 //!
 //! | room | duty |
 //! |---|---|
+//! | [`routing`] | which candidates, in which order, and what follows a failure; pure |
 //! | [`quota`] | the arithmetic of limits; pure |
 //! | [`access`] | who may enter: keys, pepper, master key |
 //! | [`db`] | all SQL, on two backends |
@@ -16,4 +17,6 @@ pub mod config;
 pub mod db;
 pub mod demo;
 pub mod domain;
+pub mod error;
 pub mod quota;
+pub mod routing;

@@ -1,0 +1,67 @@
+//! What follows a failed attempt, before anything went downstream.
+
+use crate::domain::failure::FailureKind;
+
+/// The next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Ask the same candidate once more.
+    SameCandidate,
+    /// Ask the next candidate.
+    NextCandidate,
+    /// The request itself is at fault: tell the client.
+    Reject,
+    /// The attempts are used up.
+    GiveUp,
+}
+
+/// Decides what follows the failure `kind` after `attempts` attempts (this one included) of at most
+/// `max_attempts`; `repeated` says whether the same candidate has been asked twice already.
+pub fn after_failure(kind: FailureKind, attempts: u32, max_attempts: u32, repeated: bool) -> Next {
+    if kind == FailureKind::InvalidRequest {
+        return Next::Reject;
+    }
+    if attempts >= max_attempts {
+        return Next::GiveUp;
+    }
+    match kind {
+        // A pooled connection may have gone stale in the instant of its use: no fault of the provider's.
+        FailureKind::Closed if !repeated => Next::SameCandidate,
+        FailureKind::Closed
+        | FailureKind::Connect
+        | FailureKind::Timeout(_)
+        | FailureKind::RateLimited
+        | FailureKind::Unauthorized
+        | FailureKind::PaymentRequired
+        | FailureKind::ModelGone
+        | FailureKind::TooLarge
+        | FailureKind::Upstream
+        | FailureKind::Protocol
+        | FailureKind::InvalidRequest => Next::NextCandidate,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::failure::Phase;
+
+    #[test]
+    fn a_wrong_request_is_never_tried_elsewhere() {
+        assert_eq!(after_failure(FailureKind::InvalidRequest, 1, 6, false), Next::Reject);
+        assert_eq!(after_failure(FailureKind::InvalidRequest, 6, 6, true), Next::Reject);
+    }
+
+    #[test]
+    fn a_stale_connection_is_tried_again_once() {
+        assert_eq!(after_failure(FailureKind::Closed, 1, 6, false), Next::SameCandidate);
+        assert_eq!(after_failure(FailureKind::Closed, 2, 6, true), Next::NextCandidate);
+    }
+
+    #[test]
+    fn attempts_are_bounded() {
+        for kind in [FailureKind::Connect, FailureKind::Closed, FailureKind::Timeout(Phase::FirstToken)] {
+            assert_eq!(after_failure(kind, 6, 6, false), Next::GiveUp);
+        }
+    }
+}
