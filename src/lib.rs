@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`routing`] | which candidates, in which order, and what follows a failure; pure |
 //! | [`quota`] | the arithmetic of limits; pure |
+//! | [`stats`] | completion events, batched |
 //! | [`access`] | who may enter: keys, pepper, master key |
 //! | [`db`] | all SQL, on two backends |
 //! | [`config`] | from files and environment to valid types |
@@ -20,3 +21,4 @@ pub mod domain;
 pub mod error;
 pub mod quota;
 pub mod routing;
+pub mod stats;
