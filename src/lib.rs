@@ -4,6 +4,7 @@
 //!
 //! | room | duty |
 //! |---|---|
+//! | [`provider`] | owns one provider's keys, quotas and connections; runs attempts, streams back |
 //! | [`routing`] | which candidates, in which order, and what follows a failure; pure |
 //! | [`quota`] | the arithmetic of limits; pure |
 //! | [`stats`] | completion events, batched |
@@ -19,6 +20,7 @@ pub mod db;
 pub mod demo;
 pub mod domain;
 pub mod error;
+pub mod provider;
 pub mod quota;
 pub mod routing;
 pub mod stats;

@@ -1,0 +1,134 @@
+//! One provider on one worker.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, MessageResult};
+
+use super::attempt::Attempt;
+use super::guard::AttemptGuard;
+use super::job::Job;
+use super::messages::{LedgerAnswered, ObserveProvider, Returned, Try, Verdict};
+use super::shared::ProviderShared;
+use super::transport::{TlsConfig, Transport};
+use crate::domain::limit::TokensCharged;
+use crate::domain::provider::ModelSpec;
+use crate::quota::{Answer, Demand, Hold, ModelIndex, Refusal, Ticket};
+
+/// Only requests with an admission permit send messages here, one at a time each; the bound is theirs. The
+/// number matters to `try_send` alone, which nobody uses here.
+const MAILBOX_CAPACITY: usize = 1_024;
+
+/// The output that is reserved, and asked for, where a request states no cap and tokens are limited. The
+/// original API's own default (its documentation, 2026-11-22), doubled: long enough for most answers, short
+/// enough to leave room for others.
+const DEFAULT_OUTPUT_CAP: u64 = 2_048;
+
+/// Decides whether its provider has capacity for an attempt and starts it; owns this worker's connections to
+/// the provider. The buckets and the health are shared with the same provider's actors on other workers.
+pub struct ProviderActor {
+    shared: Arc<ProviderShared>,
+    transport: Rc<Transport>,
+    response_body_limit: usize,
+    /// Attempts whose limits live in a ledger that has not answered yet; bounded by the admission permits.
+    waiting: HashMap<Ticket, (Try, Option<u64>)>,
+}
+
+impl ProviderActor {
+    /// Must be called on the worker's own thread: connections live there.
+    pub fn new(shared: Arc<ProviderShared>, tls: &TlsConfig, response_body_limit: usize) -> Self {
+        let transport = Rc::new(Transport::new(tls, shared.spec().timeouts.connect));
+        Self { shared, transport, response_body_limit, waiting: HashMap::new() }
+    }
+
+    fn demand(&self, job: &Job, model: &ModelSpec, index: ModelIndex) -> (Demand, Option<u64>) {
+        let added = self.added_output_cap(job, model, index);
+        let send_within = self.shared.spec().timeouts.connect.saturating_mul(SEND_WITHIN_CONNECTS);
+        let output_tokens = job.request.output_cap.or(added).unwrap_or(0);
+        let input_tokens = job.request.input_tokens;
+        (Demand { model: index, input_tokens, output_tokens, send_within }, added)
+    }
+
+    /// Where an upstream charges by the cap, or may, what was reserved is what is asked for.
+    fn added_output_cap(&self, job: &Job, model: &ModelSpec, index: ModelIndex) -> Option<u64> {
+        if job.request.output_cap.is_some() || !self.shared.has_token_limits(index) {
+            return None;
+        }
+        match self.shared.spec().tokens_charged {
+            TokensCharged::Usage => None,
+            TokensCharged::Reserve | TokensCharged::Unknown => {
+                Some(DEFAULT_OUTPUT_CAP.min(model.max_output_tokens.unwrap_or(u64::MAX)))
+            }
+        }
+    }
+
+    fn follow(&mut self, answer: Answer, attempt: Try, added_output_cap: Option<u64>) {
+        match answer {
+            Answer::Granted(hold) => self.begin(attempt, hold, added_output_cap),
+            Answer::Refused(refusal) => give_back(attempt, refusal),
+            Answer::Pending(ticket) => {
+                self.waiting.insert(ticket, (attempt, added_output_cap));
+            }
+        }
+    }
+
+    fn begin(&self, Try { job, back, .. }: Try, hold: Hold, added_output_cap: Option<u64>) {
+        let guard = AttemptGuard::new(Arc::clone(&self.shared), hold, job.request.input_tokens);
+        let attempt = Attempt {
+            job,
+            guard,
+            transport: Rc::clone(&self.transport),
+            back,
+            added_output_cap,
+            response_body_limit: self.response_body_limit,
+        };
+        actix::spawn(attempt.run());
+    }
+}
+
+/// TCP and TLS each have the connect timeout; a third part is for the machine.
+const SEND_WITHIN_CONNECTS: u32 = 3;
+
+impl Actor for ProviderActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX_CAPACITY);
+    }
+}
+
+impl Handler<Try> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, attempt: Try, _: &mut Self::Context) {
+        let Some(model) = self.shared.model(attempt.model) else {
+            return give_back(attempt, Refusal::TooLarge);
+        };
+        let (demand, added_output_cap) = self.demand(&attempt.job, model, attempt.model);
+        let answer = self.shared.reserve(&demand);
+        self.follow(answer, attempt, added_output_cap);
+    }
+}
+
+impl Handler<LedgerAnswered> for ProviderActor {
+    type Result = ();
+
+    fn handle(&mut self, LedgerAnswered { ticket, answer }: LedgerAnswered, _: &mut Self::Context) {
+        if let Some((attempt, added_output_cap)) = self.waiting.remove(&ticket) {
+            self.follow(answer, attempt, added_output_cap);
+        }
+    }
+}
+
+fn give_back(Try { job, back, .. }: Try, refusal: Refusal) {
+    back.do_send(Returned { job, verdict: Verdict::Refused(refusal) });
+}
+
+impl Handler<ObserveProvider> for ProviderActor {
+    type Result = MessageResult<ObserveProvider>;
+
+    fn handle(&mut self, _: ObserveProvider, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.shared.snapshot())
+    }
+}

@@ -1,0 +1,60 @@
+//! The translation between our vocabulary and one wire dialect: synchronous, without I/O, clock or client.
+
+mod chunk;
+mod openai_compat;
+
+pub(super) use chunk::{Chunk, StreamError};
+
+use std::time::Duration;
+
+use crate::domain::chat::ChatRequest;
+use crate::domain::failure::UpstreamFailure;
+use crate::domain::provider::{Dialect, ModelSpec, ProviderSpec};
+use crate::domain::usage::Usage;
+
+/// What a request is encoded for.
+pub(super) struct Call<'a> {
+    pub(super) request: &'a ChatRequest,
+    pub(super) provider: &'a ProviderSpec,
+    pub(super) model: &'a ModelSpec,
+    /// An explicit cap of the output for a request that has none, where the reservation counted on one.
+    pub(super) added_output_cap: Option<u64>,
+}
+
+/// An answer that is not a 2xx, as far as it was read.
+pub(super) struct ErrorAnswer<'a> {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: &'a [u8],
+}
+
+/// One dialect.
+pub(super) trait Adapter: Sync {
+    /// The path below the provider's base URL.
+    fn path(&self) -> &'static str;
+
+    /// The body to send.
+    fn encode(&self, call: &Call<'_>) -> Vec<u8>;
+
+    /// Checks a whole answer and reads its usage.
+    ///
+    /// # Errors
+    /// When it reports an error, or is not a chat completion.
+    fn check_whole(&self, body: &[u8]) -> Result<Option<Usage>, UpstreamFailure>;
+
+    /// Reads the data of one event of a stream.
+    ///
+    /// # Errors
+    /// When it reports an error, or is not a chunk of a chat completion.
+    fn read_chunk(&self, data: &[u8]) -> Result<Chunk, StreamError>;
+
+    /// What an error answer means.
+    fn classify(&self, answer: &ErrorAnswer<'_>) -> UpstreamFailure;
+}
+
+/// The adapter of a dialect.
+pub(super) fn adapter(dialect: Dialect) -> &'static dyn Adapter {
+    match dialect {
+        Dialect::OpenAi => &openai_compat::OpenAiCompat,
+    }
+}

@@ -1,0 +1,146 @@
+//! What comes back: a whole answer or the events of a stream, understood as far as the gateway acts on them.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+use super::failure::reported;
+use crate::domain::failure::{FailureKind, UpstreamFailure};
+use crate::domain::usage::Usage;
+use crate::provider::adapter::{Chunk, StreamError};
+
+/// Checks a whole answer and reads its usage.
+pub(super) fn check_whole(body: &[u8]) -> Result<Option<Usage>, UpstreamFailure> {
+    let completion: CompletionView<'_> = serde_json::from_slice(body).map_err(|error| {
+        UpstreamFailure::new(FailureKind::Protocol, &format!("the answer is not a chat completion: {error}"))
+    })?;
+    if let Some(error) = completion.error {
+        return Err(reported(error));
+    }
+    match completion.choices {
+        Some(choices) if choices.iter().any(|choice| choice.message.is_some()) => {
+            Ok(completion.usage.and_then(usage))
+        }
+        _ => Err(UpstreamFailure::new(FailureKind::Protocol, "the answer has no choices")),
+    }
+}
+
+/// Reads the data of one event.
+pub(super) fn read_chunk(data: &[u8]) -> Result<Chunk, StreamError> {
+    let view: ChunkView<'_> = serde_json::from_slice(data).map_err(|_| StreamError::Malformed)?;
+    if let Some(error) = view.error {
+        return Err(StreamError::Reported(reported(error)));
+    }
+    let choices = view.choices.unwrap_or_default();
+    Ok(Chunk {
+        is_finish: choices.iter().any(|choice| choice.finish_reason.is_some()),
+        has_choices: !choices.is_empty(),
+        usage: view.usage.or(view.x_groq.and_then(|extension| extension.usage)).and_then(usage),
+    })
+}
+
+/// Usage that cannot be read is no usage: it does not spoil the answer that it comes with.
+fn usage(raw: &RawValue) -> Option<Usage> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+#[derive(Deserialize)]
+struct CompletionView<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    choices: Option<Vec<WholeChoiceView>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WholeChoiceView {
+    message: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct ChunkView<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    choices: Option<Vec<ChoiceView>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    x_groq: Option<ExtensionView<'a>>,
+}
+
+#[derive(Deserialize)]
+struct ChoiceView {
+    finish_reason: Option<IgnoredAny>,
+}
+
+/// Groq reports usage in an extension of its own.
+#[derive(Deserialize)]
+struct ExtensionView<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_answer_gives_its_usage() {
+        let body =
+            br#"{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+        assert_eq!(check_whole(body), Ok(Some(Usage { input_tokens: 3, output_tokens: 4 })));
+        let silent = br#"{"choices":[{"message":{"content":"x"}}],"usage":null,"error":null}"#;
+        assert_eq!(check_whole(silent), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_a_failure() {
+        let cases = [
+            (&b"<html>busy</html>"[..], FailureKind::Protocol),
+            (b"{\"choices\":[", FailureKind::Protocol),
+            (b"[]", FailureKind::Protocol),
+            (b"{}", FailureKind::Protocol),
+            (b"{\"choices\":[]}", FailureKind::Protocol),
+            (br#"{"choices":[{"text":"completions, not chat"}]}"#, FailureKind::Protocol),
+            (br#"{"error":{"code":429,"message":"slow down"}}"#, FailureKind::RateLimited),
+            (br#"{"error":{"code":"x","message":"broken"}}"#, FailureKind::Upstream),
+            (br#"{"error":"broken"}"#, FailureKind::Upstream),
+        ];
+        for (body, kind) in cases {
+            assert_eq!(check_whole(body).unwrap_err().kind, kind, "{}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn chunks_are_read() {
+        let delta = br#"{"choices":[{"delta":{"content":"a"},"finish_reason":null}],"usage":null}"#;
+        assert_eq!(read_chunk(delta), Ok(Chunk { has_choices: true, ..Chunk::default() }));
+        let finish = br#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+        assert_eq!(read_chunk(finish), Ok(Chunk { has_choices: true, is_finish: true, usage: None }));
+        let usage = br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#;
+        let expected = Some(Usage { input_tokens: 1, output_tokens: 2 });
+        assert_eq!(read_chunk(usage), Ok(Chunk { usage: expected, ..Chunk::default() }));
+        let groq = br#"{"choices":[],"x_groq":{"usage":{"prompt_tokens":1,"completion_tokens":2}}}"#;
+        assert_eq!(read_chunk(groq), Ok(Chunk { usage: expected, ..Chunk::default() }));
+    }
+
+    #[test]
+    fn usage_that_makes_no_sense_does_not_spoil_a_chunk() {
+        for usage in ["{\"prompt_tokens\":-1}", "7", "\"many\"", "[]"] {
+            let data = format!(r#"{{"choices":[{{"delta":{{}}}}],"usage":{usage}}}"#);
+            assert!(read_chunk(data.as_bytes()).is_ok_and(|chunk| chunk.usage.is_none()), "{usage}");
+        }
+    }
+
+    #[test]
+    fn an_error_event_is_reported() {
+        let Err(StreamError::Reported(failure)) =
+            read_chunk(br#"{"error":{"code":503,"message":"overloaded"}}"#)
+        else {
+            panic!("expected a report")
+        };
+        assert_eq!((failure.kind, failure.status), (FailureKind::Upstream, Some(503)));
+        assert_eq!(read_chunk(b"not json"), Err(StreamError::Malformed));
+    }
+}

@@ -1,0 +1,118 @@
+//! The right to one attempt, and the duty to settle it.
+
+use std::sync::Arc;
+
+use super::shared::ProviderShared;
+use crate::domain::failure::{FailureKind, UpstreamFailure};
+use crate::domain::usage::Usage;
+use crate::quota::{AccountIndex, Charge, Hold, ModelIndex, Spent};
+
+/// Holds the units of one attempt and settles them when it is dropped, on every path: finished, failed, cut,
+/// abandoned, panicked.
+pub(super) struct AttemptGuard {
+    shared: Arc<ProviderShared>,
+    hold: Option<Hold>,
+    account: AccountIndex,
+    model: ModelIndex,
+    progress: Progress,
+    reported: Option<Usage>,
+    /// Our own count, for when the upstream reports nothing.
+    counted: Usage,
+}
+
+/// How far the attempt has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    NotSent,
+    Sent,
+    Ended,
+}
+
+impl AttemptGuard {
+    pub(super) fn new(shared: Arc<ProviderShared>, hold: Hold, input_estimate: u64) -> Self {
+        let (account, model) = (hold.account(), hold.model());
+        let counted = Usage { input_tokens: input_estimate, output_tokens: 0 };
+        Self {
+            shared,
+            hold: Some(hold),
+            account,
+            model,
+            progress: Progress::NotSent,
+            reported: None,
+            counted,
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<ProviderShared> {
+        &self.shared
+    }
+
+    pub(super) fn account(&self) -> AccountIndex {
+        self.account
+    }
+
+    pub(super) fn model(&self) -> ModelIndex {
+        self.model
+    }
+
+    /// From here on the upstream may count it.
+    pub(super) fn sending(&mut self) {
+        self.progress = Progress::Sent;
+    }
+
+    /// The first byte of the response is there: the upstream has counted it.
+    pub(super) fn first_byte(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            self.shared.first_byte(hold);
+        }
+    }
+
+    /// The answer has come to its end.
+    pub(super) fn ended(&mut self) {
+        self.progress = Progress::Ended;
+    }
+
+    /// The answer has begun as it should.
+    pub(super) fn succeeded(&self) {
+        self.shared.succeeded(self.account, self.model);
+    }
+
+    pub(super) fn failed(&mut self, failure: &UpstreamFailure) {
+        match failure.kind {
+            FailureKind::Connect => self.progress = Progress::NotSent,
+            // We hang up on these: the upstream may go on for a moment.
+            FailureKind::Timeout(_) | FailureKind::Protocol => {}
+            // What has answered, or closed, is over upstream too.
+            _ => self.progress = Progress::Ended,
+        }
+        self.shared.failed(self.account, self.model, failure);
+    }
+
+    /// The upstream's word on what was used; the last one holds.
+    pub(super) fn report(&mut self, usage: Usage) {
+        self.reported = Some(usage);
+    }
+
+    /// One more piece of the answer; about a token.
+    pub(super) fn count_output(&mut self) {
+        self.counted.output_tokens = self.counted.output_tokens.saturating_add(1);
+    }
+
+    /// What was used as far as is known, and whether the upstream said so.
+    pub(super) fn usage(&self) -> (Usage, bool) {
+        self.reported.map_or((self.counted, false), |usage| (usage, true))
+    }
+}
+
+impl Drop for AttemptGuard {
+    fn drop(&mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        let charge = self.reported.map_or(Charge::AtLeast(self.counted), Charge::Exact);
+        let spent = match self.progress {
+            Progress::NotSent => Spent::NotSent,
+            Progress::Sent => Spent::Aborted(charge),
+            Progress::Ended => Spent::Ended(charge),
+        };
+        self.shared.settle(hold, spent);
+    }
+}

@@ -1,0 +1,61 @@
+//! One client request on its way through the candidates.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::answer::Answer;
+use crate::domain::chat::ChatRequest;
+use crate::domain::clock::Moment;
+use crate::domain::failure::UpstreamFailure;
+use crate::error::GatewayError;
+use crate::routing::{Plan, Target};
+use crate::stats::Completion;
+
+/// A request with everything that has to go with it; exactly one actor or task has it at any time.
+pub struct Job {
+    pub request: Arc<ChatRequest>,
+    /// Records the request when it ends, whatever becomes of this job.
+    pub completion: Completion,
+    /// Where the answer goes; its other end is dropped when the client leaves.
+    pub reply: oneshot::Sender<Answer>,
+    pub route: Route,
+}
+
+/// What the dispatcher remembers of a job between its attempts.
+#[derive(Debug, Default)]
+pub struct Route {
+    pub plan: Plan,
+    /// The candidate that is asked now.
+    pub asked: Option<Target>,
+    /// Until when the request may wait for capacity.
+    pub wait_until: Moment,
+    /// The earliest instant at which a candidate that refused would have room.
+    pub room_at: Option<Moment>,
+    /// Whether every refusal so far was for good.
+    pub is_too_large: bool,
+    pub last_failure: Option<UpstreamFailure>,
+    /// The candidate that failed last, to see a repetition.
+    pub failed_at: Option<Target>,
+    /// Time spent waiting for capacity.
+    pub waited: std::time::Duration,
+}
+
+impl Job {
+    /// Tells the client that there is no answer.
+    pub fn refuse(self, error: GatewayError) {
+        self.completion.finish(error.outcome());
+        // The client may have left meanwhile.
+        let _unread = self.reply.send(Answer::Refused(error));
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("completion", &self.completion)
+            .field("route", &self.route)
+            .finish_non_exhaustive()
+    }
+}

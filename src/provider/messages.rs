@@ -1,0 +1,49 @@
+//! What may be said to a [`ProviderActor`](super::ProviderActor), and what it says back.
+
+use actix::{Message, Recipient};
+
+use super::job::Job;
+use super::shared::ProviderSnapshot;
+use crate::domain::failure::UpstreamFailure;
+use crate::quota::{Answer, ModelIndex, Refusal, Ticket};
+
+/// Asks for one attempt at `job` with the model. Sent by the dispatcher of the same worker, and only for a
+/// request that holds an admission permit: that is its bound. The answer goes to the client over `job.reply`,
+/// or the job comes back.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Try {
+    pub job: Box<Job>,
+    pub model: ModelIndex,
+    pub back: Recipient<Returned>,
+}
+
+/// Hands a job back to its dispatcher: nothing has gone to the client yet.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Returned {
+    pub job: Box<Job>,
+    pub verdict: Verdict,
+}
+
+/// Why a job came back.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Our own books said no; nothing was sent.
+    Refused(Refusal),
+    /// The attempt failed.
+    Failed(UpstreamFailure),
+}
+
+/// The ledger's answer to a reservation that was pending. Sent by whoever keeps the limits of this provider.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LedgerAnswered {
+    pub ticket: Ticket,
+    pub answer: Answer,
+}
+
+/// Asks for a [`ProviderSnapshot`].
+#[derive(Debug, Message)]
+#[rtype(result = "ProviderSnapshot")]
+pub struct ObserveProvider;

@@ -1,0 +1,27 @@
+//! One provider: its keys, its quotas, its connections, and the attempts that run on them.
+//!
+//! Every worker has a [`ProviderActor`] for each provider; all of them share that provider's
+//! [`ProviderShared`], which owns the buckets and which nobody else can reach. An attempt runs as a task of
+//! its own on the worker's thread; its bytes never cross to another one (`docs/adr/0002`). Knows no surface of ours:
+//! it answers with events and bodies, and `api` renders them.
+
+mod actor;
+mod adapter;
+mod answer;
+mod attempt;
+mod cooling;
+mod guard;
+mod job;
+mod messages;
+mod shared;
+mod sse;
+mod stream;
+mod transport;
+
+pub use actor::ProviderActor;
+pub use answer::{Answer, Served, Whole};
+pub use job::{Job, Route};
+pub use messages::{LedgerAnswered, ObserveProvider, Returned, Try, Verdict};
+pub use shared::{ProviderShared, ProviderSnapshot};
+pub use stream::EventStream;
+pub use transport::{TlsConfig, tls_config};

@@ -1,0 +1,265 @@
+//! An answer as it streams: whole events, usage read from them, settled when it is dropped.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::rt::time::{Sleep, sleep};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+use super::adapter::{Adapter, Chunk, StreamError};
+use super::answer::Served;
+use super::guard::AttemptGuard;
+use super::sse::{self, Event, Splitter};
+use super::transport::Body;
+use crate::domain::clock::Moment;
+use crate::domain::failure::{FailureKind, Phase, UpstreamFailure};
+use crate::domain::provider::Timeouts;
+use crate::domain::usage::Outcome;
+use crate::stats::Completion;
+
+/// How a complete stream ends.
+const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+
+/// Events of an upstream's stream, cut out of its body and understood.
+pub(super) struct Events {
+    body: Option<Body>,
+    splitter: Splitter,
+    adapter: &'static dyn Adapter,
+}
+
+/// One event that matters.
+pub(super) enum Read {
+    /// To be passed on.
+    Chunk(Bytes, Chunk),
+    Done,
+}
+
+impl Events {
+    pub(super) fn new(body: Body, adapter: &'static dyn Adapter) -> Self {
+        Self { body: Some(body), splitter: Splitter::default(), adapter }
+    }
+
+    /// The next event that is not a comment; `None` at the end of the body.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Read, UpstreamFailure>>> {
+        loop {
+            match self.splitter.next_event() {
+                Ok(Some(event)) => match self.understand(event) {
+                    Some(read) => return Poll::Ready(Some(read)),
+                    None => continue,
+                },
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+            let Some(body) = &mut self.body else { return Poll::Ready(None) };
+            match std::task::ready!(body.poll_next_unpin(context)) {
+                Some(Ok(piece)) => {
+                    if let Err(error) = self.splitter.push(piece) {
+                        return Poll::Ready(Some(Err(error.into())));
+                    }
+                }
+                Some(Err(failure)) => return Poll::Ready(Some(Err(failure))),
+                None => {
+                    self.body = None;
+                    let last = self.splitter.finish().and_then(|event| self.understand(event));
+                    return Poll::Ready(last);
+                }
+            }
+        }
+    }
+
+    fn understand(&self, event: Bytes) -> Option<Result<Read, UpstreamFailure>> {
+        let data = match sse::read(&event) {
+            Event::Comment => return None,
+            Event::Done => return Some(Ok(Read::Done)),
+            Event::Data(data) => data,
+        };
+        Some(match self.adapter.read_chunk(data) {
+            Ok(chunk) => Ok(Read::Chunk(event, chunk)),
+            Err(StreamError::Reported(failure)) => Err(failure),
+            Err(StreamError::Malformed) => Err(UpstreamFailure::new(
+                FailureKind::Protocol,
+                "the stream holds an event that is not a chat chunk",
+            )),
+        })
+    }
+
+    /// Leaves the connection fit for reuse.
+    fn finish(&mut self) {
+        if let Some(body) = self.body.take() {
+            body.drain();
+        }
+    }
+}
+
+impl From<sse::EventTooLong> for UpstreamFailure {
+    fn from(_: sse::EventTooLong) -> Self {
+        Self::new(FailureKind::Protocol, "the stream holds an event that is too long")
+    }
+}
+
+/// A stream on its way to the client, from its first event to `[DONE]`.
+///
+/// Yields whole events, or one failure as its last item: after a failure there is no `[DONE]`, so that a cut
+/// answer never looks complete. Dropping it aborts the upstream call and settles the attempt.
+pub struct EventStream {
+    pub served: Served,
+    first: Option<(Bytes, Chunk)>,
+    events: Events,
+    guard: AttemptGuard,
+    completion: Completion,
+    wants_usage: bool,
+    timeouts: Timeouts,
+    started_at: Moment,
+    silence: Pin<Box<Sleep>>,
+    is_finish_seen: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    /// `[DONE]` or a failure has been yielded.
+    Over,
+}
+
+/// What an [`EventStream`] is made of.
+pub(super) struct Begun {
+    pub(super) served: Served,
+    pub(super) first: (Bytes, Chunk),
+    pub(super) events: Events,
+    pub(super) guard: AttemptGuard,
+    pub(super) completion: Completion,
+    pub(super) wants_usage: bool,
+    pub(super) started_at: Moment,
+}
+
+impl EventStream {
+    pub(super) fn new(begun: Begun) -> Self {
+        let Begun { served, first, events, guard, mut completion, wants_usage, started_at } = begun;
+        // Whatever drops it before its end: the client has left.
+        completion.ends_as(Outcome::ClientLeft);
+        let timeouts = guard.shared().spec().timeouts;
+        Self {
+            served,
+            first: Some(first),
+            events,
+            guard,
+            completion,
+            wants_usage,
+            timeouts,
+            started_at,
+            silence: Box::pin(sleep(timeouts.stall)),
+            is_finish_seen: false,
+            state: State::Running,
+        }
+    }
+
+    /// Takes note of a chunk, and decides whether the client sees it.
+    fn pass(&mut self, event: Bytes, chunk: Chunk) -> Option<Bytes> {
+        self.is_finish_seen |= chunk.is_finish;
+        if let Some(usage) = chunk.usage {
+            self.guard.report(usage);
+        }
+        if chunk.has_choices {
+            self.guard.count_output();
+        }
+        self.completion.first_byte();
+        // A chunk of usage alone is there because we asked; the client sees it if it asked too.
+        let is_hidden = !chunk.has_choices && chunk.usage.is_some() && !self.wants_usage;
+        (!is_hidden).then_some(event)
+    }
+
+    fn complete(&mut self) -> Bytes {
+        self.state = State::Over;
+        self.guard.ended();
+        self.events.finish();
+        self.note_usage();
+        self.completion.ends_as(Outcome::Served);
+        DONE
+    }
+
+    fn fail(&mut self, failure: UpstreamFailure) -> UpstreamFailure {
+        self.state = State::Over;
+        self.guard.failed(&failure);
+        self.note_usage();
+        self.completion.ends_as(Outcome::Cut);
+        failure
+    }
+
+    fn note_usage(&mut self) {
+        let (usage, is_reported) = self.guard.usage();
+        self.completion.used(usage, is_reported);
+    }
+
+    /// How long the next event may take.
+    fn patience(&self) -> (std::time::Duration, Phase) {
+        let spent = self.guard.shared().clock().now().saturating_since(self.started_at);
+        let left = self.timeouts.total.saturating_sub(spent);
+        if left < self.timeouts.stall { (left, Phase::Total) } else { (self.timeouts.stall, Phase::Stall) }
+    }
+
+    fn end_of_body(&mut self) -> Result<Bytes, UpstreamFailure> {
+        if self.is_finish_seen {
+            // Some servers say why they stop and then just end: that is complete.
+            return Ok(self.complete());
+        }
+        let cut = UpstreamFailure::new(FailureKind::Protocol, "the upstream ended its answer in the middle");
+        Err(self.fail(cut))
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Bytes, UpstreamFailure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.state == State::Over {
+            return Poll::Ready(None);
+        }
+        if let Some((event, chunk)) = this.first.take()
+            && let Some(event) = this.pass(event, chunk)
+        {
+            return Poll::Ready(Some(Ok(event)));
+        }
+        loop {
+            match this.events.poll_read(context) {
+                Poll::Ready(Some(Ok(Read::Chunk(event, chunk)))) => {
+                    let (patience, _) = this.patience();
+                    this.silence.set(sleep(patience));
+                    if let Some(event) = this.pass(event, chunk) {
+                        return Poll::Ready(Some(Ok(event)));
+                    }
+                }
+                Poll::Ready(Some(Ok(Read::Done))) => return Poll::Ready(Some(Ok(this.complete()))),
+                Poll::Ready(Some(Err(failure))) => return Poll::Ready(Some(Err(this.fail(failure)))),
+                Poll::Ready(None) => return Poll::Ready(Some(this.end_of_body())),
+                Poll::Pending => {
+                    std::task::ready!(this.silence.as_mut().poll(context));
+                    let (_, phase) = this.patience();
+                    let failure =
+                        UpstreamFailure::new(FailureKind::Timeout(phase), "the upstream fell silent");
+                    return Poll::Ready(Some(Err(this.fail(failure))));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        if self.state == State::Running {
+            self.note_usage();
+        }
+    }
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream").field("served", &self.served).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,190 @@
+//! HTTP towards the upstream. The only file that knows awc.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use awc::error::SendRequestError;
+use awc::{Client, ClientResponse, Connector};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+
+use crate::domain::failure::{FailureKind, UpstreamFailure};
+use crate::domain::provider::{AccountSpec, Auth, ProviderSpec};
+
+/// Some providers' firewalls answer 403 to the default agents of libraries (seen at Groq and Cerebras, public
+/// reports up to 2026-10); a plain product name passes.
+const USER_AGENT_VALUE: &str = concat!("freellmapi/", env!("CARGO_PKG_VERSION"));
+
+/// Idle connections are kept this long: providers close theirs after a minute or more, and a new TLS
+/// handshake costs two round trips.
+const IDLE_KEEP: Duration = Duration::from_secs(60);
+/// No connection is used for longer, so that a change of the provider's addresses is noticed.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
+
+/// How long the rest of a finished answer may take before its connection is given up for reuse.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What an error answer may say; the rest is not read.
+const ERROR_BODY_MAX_BYTES: usize = 64 * 1024;
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// TLS towards all providers: shared by all workers, so that they share session tickets too.
+pub type TlsConfig = Arc<rustls::ClientConfig>;
+
+/// TLS that trusts Mozilla's roots and speaks HTTP/1.1: a dead pooled HTTP/2 connection would fail the next
+/// request unseen (awc 3.11 sends no pings).
+///
+/// # Errors
+/// When the crypto provider cannot offer TLS 1.2 and 1.3; it always can.
+pub fn tls_config() -> Result<TlsConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// One actor's connections to its provider.
+pub(super) struct Transport {
+    client: Client,
+}
+
+/// The head of a response; its body follows.
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Body,
+}
+
+impl Transport {
+    /// Connections are opened when they are needed; there is no limit on them here, because the admission
+    /// permits of the edge bound what is in flight.
+    pub(super) fn new(tls: &TlsConfig, connect_timeout: Duration) -> Self {
+        let connector = Connector::new()
+            .rustls_0_23(Arc::clone(tls))
+            .timeout(connect_timeout)
+            .handshake_timeout(connect_timeout)
+            .limit(0)
+            .conn_keep_alive(IDLE_KEEP)
+            .conn_lifetime(CONNECTION_LIFETIME);
+        // Time limits belong to the attempt, which knows what it waits for; redirects are never followed.
+        let client = Client::builder()
+            .connector(connector)
+            .disable_timeout()
+            .disable_redirects()
+            .no_default_headers()
+            .finish();
+        Self { client }
+    }
+
+    /// Sends a request and waits for the head of its response.
+    ///
+    /// Cancel-safe: dropping the future closes the connection.
+    ///
+    /// # Errors
+    /// [`FailureKind::Connect`] when nothing was sent; [`FailureKind::Closed`] or [`FailureKind::Protocol`]
+    /// when something may have been.
+    pub(super) async fn send(
+        &self,
+        provider: &ProviderSpec,
+        account: &AccountSpec,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Response, UpstreamFailure> {
+        let mut request = self
+            .client
+            .post(format!("{}{path}", provider.base_url))
+            .insert_header((USER_AGENT, USER_AGENT_VALUE))
+            .insert_header((CONTENT_TYPE, "application/json"))
+            .insert_header((ACCEPT, "application/json, text/event-stream"));
+        if let (Auth::Bearer, Some(key)) = (provider.auth, account.keys.first()) {
+            request = request.insert_header((AUTHORIZATION, format!("Bearer {}", key.expose())));
+        }
+        let response = request.send_body(body).await.map_err(|error| failure_of(&error))?;
+        Ok(Response {
+            status: response.status().as_u16(),
+            retry_after: retry_after(response.headers()),
+            body: Body(response),
+        })
+    }
+}
+
+/// `Retry-After` in seconds.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse::<u64>().ok().map(Duration::from_secs)
+}
+
+fn failure_of(error: &SendRequestError) -> UpstreamFailure {
+    let kind = match error {
+        SendRequestError::Url(_) | SendRequestError::Connect(_) | SendRequestError::Http(_) => {
+            FailureKind::Connect
+        }
+        SendRequestError::Response(_) => FailureKind::Protocol,
+        _ => FailureKind::Closed,
+    };
+    UpstreamFailure::new(kind, &error.to_string())
+}
+
+/// The body of a response, in pieces as they arrive. Dropping it closes the connection unless it was read to
+/// its end.
+pub(super) struct Body(ClientResponse);
+
+impl Stream for Body {
+    type Item = Result<Bytes, UpstreamFailure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0
+            .poll_next_unpin(context)
+            .map_err(|error| UpstreamFailure::new(FailureKind::Protocol, &error.to_string()))
+    }
+}
+
+impl Body {
+    /// Reads the whole body.
+    ///
+    /// # Errors
+    /// When it is longer than `limit_bytes`, or breaks off.
+    pub(super) async fn read_whole(mut self, limit_bytes: usize) -> Result<Bytes, UpstreamFailure> {
+        let mut whole = Vec::new();
+        while let Some(piece) = self.next().await {
+            let piece = piece?;
+            if whole.len() + piece.len() > limit_bytes {
+                let detail = format!("the answer is longer than {limit_bytes} bytes");
+                return Err(UpstreamFailure::new(FailureKind::Protocol, &detail));
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.into())
+    }
+
+    /// Reads what there is of an error's body, within bounds; it never fails.
+    pub(super) async fn read_error(mut self) -> Vec<u8> {
+        let mut text = Vec::new();
+        let reading = async {
+            while let Some(Ok(piece)) = self.next().await {
+                let room = ERROR_BODY_MAX_BYTES - text.len();
+                text.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
+                if text.len() == ERROR_BODY_MAX_BYTES {
+                    break;
+                }
+            }
+        };
+        let _ended_in_time = actix_web::rt::time::timeout(ERROR_BODY_TIMEOUT, reading).await;
+        text
+    }
+
+    /// Reads the rest of a finished answer aside, so that its connection can be used again.
+    pub(super) fn drain(mut self) {
+        actix::spawn(async move {
+            let rest = async { while let Some(Ok(_)) = self.next().await {} };
+            let _ended_in_time = actix_web::rt::time::timeout(REST_TIMEOUT, rest).await;
+        });
+    }
+}
