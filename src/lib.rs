@@ -4,6 +4,7 @@
 //!
 //! | room | duty |
 //! |---|---|
+//! | [`dispatcher`] | turns one request into attempts; parent of the provider actors |
 //! | [`provider`] | owns one provider's keys, quotas and connections; runs attempts, streams back |
 //! | [`routing`] | which candidates, in which order, and what follows a failure; pure |
 //! | [`quota`] | the arithmetic of limits; pure |
@@ -18,6 +19,7 @@ pub mod access;
 pub mod config;
 pub mod db;
 pub mod demo;
+pub mod dispatcher;
 pub mod domain;
 pub mod error;
 pub mod provider;

@@ -1,0 +1,210 @@
+//! The dispatcher of one worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, MessageResult};
+
+use super::course::{self, Step};
+use super::messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, Resume};
+use super::roster::Roster;
+use crate::domain::chat::{ChatRequest, ModelSelector, Strategy};
+use crate::domain::clock::{Moment, SharedClock};
+use crate::domain::usage::Outcome;
+use crate::error::GatewayError;
+use crate::provider::{Job, Returned, Route, Try, Verdict};
+use crate::quota::Refusal;
+use crate::routing::{self, Catalog, Plan, Target};
+use crate::stats::{Completion, Recorder};
+
+/// Only requests with an admission permit send messages here; the bound is theirs (see `ProviderActor`).
+const MAILBOX_CAPACITY: usize = 1_024;
+
+/// How a dispatcher chooses and waits.
+#[derive(Clone, Copy, Debug)]
+pub struct DispatcherSettings {
+    pub strategy: Strategy,
+    /// The longest wait for capacity.
+    pub max_wait: Duration,
+    /// Requests that may wait for capacity at once, in the whole process.
+    pub max_waiting: usize,
+    /// Upstream calls for one request.
+    pub max_attempts: u32,
+}
+
+/// How many requests wait for capacity, counted over all workers.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting(Arc<AtomicUsize>);
+
+/// Turns one request into attempts; parent of its worker's provider actors.
+pub struct Dispatcher {
+    catalog: Arc<Catalog>,
+    roster: Roster,
+    recorder: Recorder,
+    clock: SharedClock,
+    settings: DispatcherSettings,
+    waiting: Waiting,
+}
+
+impl Dispatcher {
+    pub fn new(
+        catalog: Arc<Catalog>,
+        roster: Roster,
+        recorder: Recorder,
+        clock: SharedClock,
+        settings: DispatcherSettings,
+        waiting: Waiting,
+    ) -> Self {
+        Self { catalog, roster, recorder, clock, settings, waiting }
+    }
+
+    fn open(&self, dispatch: Dispatch) -> Box<Job> {
+        let Dispatch { request, request_id, caller, started_at, max_wait, reply } = dispatch;
+        let (recorder, clock) = (self.recorder.clone(), Arc::clone(&self.clock));
+        let streamed = request.streamed;
+        let completion = Completion::open(recorder, clock, request_id, caller, streamed, started_at);
+        let max_wait = max_wait.map_or(self.settings.max_wait, |wait| wait.min(self.settings.max_wait));
+        let route = Route { wait_until: self.clock.now() + max_wait, ..Route::default() };
+        Box::new(Job { request, completion, reply, route })
+    }
+
+    fn plan(&self, request: &ChatRequest) -> Result<Plan, GatewayError> {
+        routing::plan(request, &self.catalog, self.settings.strategy).map_err(|no_plan| {
+            let tokens = request.input_tokens.saturating_add(request.output_cap.unwrap_or(0));
+            course::refusal_of(&no_plan, &name_of(&request.selector), tokens)
+        })
+    }
+
+    /// Plans, and asks the first candidate.
+    fn begin(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
+        match self.plan(&job.request) {
+            Ok(plan) => {
+                job.route.plan = plan;
+                self.step(job, context);
+            }
+            Err(error) => job.refuse(error),
+        }
+    }
+
+    fn step(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
+        if job.reply.is_closed() {
+            return job.completion.finish(Outcome::ClientLeft);
+        }
+        match course::next_step(&mut job.route, self.clock.now()) {
+            Step::Ask(target) => self.ask(job, target, context),
+            Step::WaitUntil(instant) => self.wait(job, instant, context),
+            Step::Refuse(error) => job.refuse(error),
+        }
+    }
+
+    fn ask(&mut self, mut job: Box<Job>, target: Target, context: &mut Context<Self>) {
+        match self.roster.child(target.provider, self.clock.now()) {
+            Ok(provider) => {
+                provider.do_send(Try { job, model: target.model, back: context.address().recipient() });
+            }
+            Err(not_before) => {
+                course::note_refusal(&mut job.route, &Refusal::NotUntil(not_before));
+                self.step(job, context);
+            }
+        }
+    }
+
+    /// Comes back to the request when capacity should be there; ends it at once when its client leaves.
+    fn wait(&self, mut job: Box<Job>, until: Moment, context: &Context<Self>) {
+        let now = self.clock.now();
+        if self.waiting.0.fetch_add(1, Ordering::Relaxed) >= self.settings.max_waiting {
+            self.waiting.0.fetch_sub(1, Ordering::Relaxed);
+            return job.refuse(GatewayError::NoCapacity { retry_after: until.saturating_since(now) });
+        }
+        let seat = Seat(self.waiting.clone());
+        let pause = until.saturating_since(now);
+        let myself = context.address();
+        let clock = Arc::clone(&self.clock);
+        actix::spawn(async move {
+            let _seat = seat;
+            tokio::select! {
+                biased;
+                () = job.reply.closed() => job.completion.finish(Outcome::ClientLeft),
+                () = actix_web::rt::time::sleep(pause) => {
+                    job.route.waited += clock.now().saturating_since(now);
+                    myself.do_send(Resume(job));
+                }
+            }
+        });
+    }
+}
+
+/// A place among those who wait; given up by drop.
+struct Seat(Waiting);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn name_of(selector: &ModelSelector) -> String {
+    match selector {
+        ModelSelector::Auto(_) => "auto".to_owned(),
+        ModelSelector::Number(number) => number.to_string(),
+        ModelSelector::Named(name) => format!("`{name}`"),
+    }
+}
+
+impl Actor for Dispatcher {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX_CAPACITY);
+    }
+}
+
+impl Handler<Dispatch> for Dispatcher {
+    type Result = ();
+
+    fn handle(&mut self, dispatch: Dispatch, context: &mut Self::Context) {
+        let job = self.open(dispatch);
+        self.begin(job, context);
+    }
+}
+
+impl Handler<Returned> for Dispatcher {
+    type Result = ();
+
+    fn handle(&mut self, Returned { mut job, verdict }: Returned, context: &mut Self::Context) {
+        let end = match verdict {
+            Verdict::Refused(refusal) => {
+                course::note_refusal(&mut job.route, &refusal);
+                None
+            }
+            Verdict::Failed(failure) => {
+                let (attempts, now) = (job.completion.attempts(), self.clock.now());
+                course::note_failure(&mut job.route, failure, attempts, self.settings.max_attempts, now)
+            }
+        };
+        match end {
+            Some(error) => job.refuse(error),
+            None => self.step(job, context),
+        }
+    }
+}
+
+impl Handler<Resume> for Dispatcher {
+    type Result = ();
+
+    fn handle(&mut self, Resume(mut job): Resume, context: &mut Self::Context) {
+        let route = &mut job.route;
+        (route.room_at, route.is_too_large, route.last_failure) = (None, false, None);
+        self.begin(job, context);
+    }
+}
+
+impl Handler<ObserveDispatcher> for Dispatcher {
+    type Result = MessageResult<ObserveDispatcher>;
+
+    fn handle(&mut self, _: ObserveDispatcher, _: &mut Self::Context) -> Self::Result {
+        let waiting = self.waiting.0.load(Ordering::Relaxed);
+        MessageResult(DispatcherSnapshot { waiting, children: self.roster.snapshot() })
+    }
+}

@@ -1,0 +1,55 @@
+//! What may be said to a [`Dispatcher`](super::Dispatcher).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Message;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::domain::chat::ChatRequest;
+use crate::domain::clock::Moment;
+use crate::domain::ids::{KeyId, ProviderId, RequestId, TenantId};
+use crate::provider::{Answer, Job};
+
+/// Asks for an answer to a chat. Sent by the edge of the same worker for a request that holds an admission
+/// permit. Exactly one answer comes over `reply`; none means that the request was lost to a fault of ours.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Dispatch {
+    pub request: Arc<ChatRequest>,
+    pub request_id: RequestId,
+    pub caller: (TenantId, KeyId),
+    /// When the request came in.
+    pub started_at: Moment,
+    /// How long the client lets us wait for capacity; the configured bound holds all the same.
+    pub max_wait: Option<Duration>,
+    /// The client has left when its other end is closed.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// The dispatcher's word to itself: capacity was expected to be back by now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Resume(pub(super) Box<Job>);
+
+/// Asks for a [`DispatcherSnapshot`].
+#[derive(Debug, Message)]
+#[rtype(result = "DispatcherSnapshot")]
+pub struct ObserveDispatcher;
+
+/// The state of one worker's dispatcher.
+#[derive(Clone, Debug, Serialize)]
+pub struct DispatcherSnapshot {
+    /// Requests that wait for capacity, in the whole process.
+    pub waiting: usize,
+    pub children: Vec<ChildSnapshot>,
+}
+
+/// One provider actor, as its parent sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChildSnapshot {
+    pub provider: ProviderId,
+    pub is_alive: bool,
+    pub restarts: u32,
+}

@@ -1,0 +1,15 @@
+//! One request, many candidates: the dispatcher asks them in order until one answers.
+//!
+//! Every worker has a [`Dispatcher`], the parent of that worker's provider actors. It never sees a byte of an
+//! answer: what it hands on goes from the provider actor straight to the edge. Knows no HTTP and no SQL.
+
+mod actor;
+mod course;
+mod handle;
+mod messages;
+mod roster;
+
+pub use actor::{Dispatcher, DispatcherSettings, Waiting};
+pub use handle::DispatcherHandle;
+pub use messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher};
+pub use roster::{Roster, StartProvider};
