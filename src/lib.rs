@@ -4,6 +4,7 @@
 //!
 //! | room | duty |
 //! |---|---|
+//! | [`api`] | HTTP in and out: authenticate, admit, parse, render |
 //! | [`dispatcher`] | turns one request into attempts; parent of the provider actors |
 //! | [`provider`] | owns one provider's keys, quotas and connections; runs attempts, streams back |
 //! | [`routing`] | which candidates, in which order, and what follows a failure; pure |
@@ -16,6 +17,7 @@
 //! | [`domain`] | the vocabulary: ids, time, limits, providers, chats, usage |
 
 pub mod access;
+pub mod api;
 pub mod config;
 pub mod db;
 pub mod demo;

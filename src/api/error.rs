@@ -1,0 +1,129 @@
+//! The one place that renders a [`GatewayError`], in the shape of the surface that was asked.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::surface::Surface;
+use crate::error::GatewayError;
+
+/// A client should not sit out a wait that is longer than this; it is told so.
+const RETRY_SOON: Duration = Duration::from_secs(60);
+
+/// The error as a response.
+pub(super) fn response(error: &GatewayError, surface: Surface) -> HttpResponse {
+    let mut response = HttpResponse::build(status(error, surface));
+    if let Some(delay) = error.retry_after() {
+        response.insert_header((RETRY_AFTER, seconds(delay)));
+        response.insert_header(("retry-after-ms", delay.as_millis().to_string()));
+        if delay > RETRY_SOON {
+            response.insert_header(("x-should-retry", "false"));
+        }
+    }
+    if let GatewayError::MethodNotAllowed { allow } = error {
+        response.insert_header((ALLOW, *allow));
+    }
+    response.json(value(error, surface))
+}
+
+/// The error as the last event of a stream.
+pub(super) fn event(error: &GatewayError, surface: Surface) -> Bytes {
+    format!("data: {}\n\n", value(error, surface)).into()
+}
+
+fn status(error: &GatewayError, surface: Surface) -> StatusCode {
+    StatusCode::from_u16(code(error, surface)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn code(error: &GatewayError, surface: Surface) -> u16 {
+    match (error, surface) {
+        // The original API has no resource that a model could be missing from.
+        (GatewayError::UnknownModel { .. }, Surface::Original) => 400,
+        _ => error.status(),
+    }
+}
+
+/// Whole seconds, rounded up: who waits them finds what was promised.
+fn seconds(delay: Duration) -> u64 {
+    delay.as_secs() + u64::from(delay.subsec_nanos() > 0)
+}
+
+fn value(error: &GatewayError, surface: Surface) -> Value {
+    match surface {
+        Surface::Original => original(error),
+        Surface::OpenAi => openai(error),
+    }
+}
+
+fn original(error: &GatewayError) -> Value {
+    let mut value = json!({"error": error.to_string(), "code": code(error, Surface::Original)});
+    if let (Some(delay), Some(object)) = (error.retry_after(), value.as_object_mut()) {
+        object.insert("retry_after".to_owned(), seconds(delay).into());
+    }
+    value
+}
+
+fn openai(error: &GatewayError) -> Value {
+    let (kind, param, code): (&str, Option<&str>, Option<&str>) = match error {
+        GatewayError::BadRequest { field, .. } => {
+            ("invalid_request_error", field.as_deref(), Some("invalid_value"))
+        }
+        GatewayError::TooLong { .. } => {
+            ("invalid_request_error", Some("messages"), Some("context_length_exceeded"))
+        }
+        GatewayError::UnknownModel { .. } => {
+            ("invalid_request_error", Some("model"), Some("model_not_found"))
+        }
+        GatewayError::Unauthorized { .. } => ("invalid_request_error", None, Some("invalid_api_key")),
+        GatewayError::UnknownPath { .. } => ("invalid_request_error", None, Some("unknown_url")),
+        GatewayError::MethodNotAllowed { .. } => {
+            ("invalid_request_error", None, Some("method_not_supported"))
+        }
+        GatewayError::BodyTooLarge { .. } => ("invalid_request_error", None, Some("request_too_large")),
+        GatewayError::BodyTimeout => ("invalid_request_error", None, Some("request_timeout")),
+        GatewayError::NoCapacity { .. } => ("requests", None, Some("rate_limit_exceeded")),
+        GatewayError::Unavailable { .. } => ("server_error", None, Some("service_unavailable")),
+        GatewayError::Internal => ("server_error", None, Some("internal_error")),
+    };
+    json!({"error": {"message": error.to_string(), "type": kind, "param": param, "code": code}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_original_shape_has_its_code_and_its_delay() {
+        let error = GatewayError::NoCapacity { retry_after: Duration::from_millis(59_001) };
+        let value = original(&error);
+        assert_eq!(value["code"], 429);
+        assert_eq!(value["retry_after"], 60);
+        assert!(value["error"].is_string());
+    }
+
+    #[test]
+    fn the_openai_shape_has_all_four_keys() {
+        for error in [GatewayError::Internal, GatewayError::bad_field("temperature", "too hot")] {
+            let value = openai(&error);
+            let object = value["error"].as_object().unwrap();
+            for key in ["message", "type", "param", "code"] {
+                assert!(object.contains_key(key), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_wait_tells_clients_not_to_sit_it_out() {
+        let long =
+            response(&GatewayError::NoCapacity { retry_after: Duration::from_secs(61) }, Surface::OpenAi);
+        assert_eq!(long.headers().get("x-should-retry").unwrap(), "false");
+        assert_eq!(long.headers().get("retry-after").unwrap(), "61");
+        let short =
+            response(&GatewayError::NoCapacity { retry_after: Duration::from_secs(60) }, Surface::OpenAi);
+        assert!(short.headers().get("x-should-retry").is_none());
+    }
+}

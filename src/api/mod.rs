@@ -1,0 +1,25 @@
+//! HTTP in and out: authenticate, admit, parse, hand to the dispatcher, render.
+//!
+//! The edge; nobody calls it. The only room, beside `app`, that knows actix-web's server side.
+
+mod admission;
+mod auth;
+mod body;
+mod chat;
+mod chat_fields;
+mod edge;
+mod error;
+mod health;
+mod openai;
+mod original;
+mod request_id;
+mod routes;
+mod served;
+mod sse_body;
+mod strict_json;
+mod surface;
+
+pub use admission::Permits;
+pub use edge::{Edge, EdgeSettings, Readiness};
+pub use request_id::tag_request;
+pub use routes::configure;

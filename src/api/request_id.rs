@@ -1,0 +1,34 @@
+//! `x-request-id` on every answer.
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest};
+
+use crate::domain::ids::RequestId;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Middleware: keeps a sane incoming id or mints one, for the handlers and for the answer.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn tag_request<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<B>, Error> {
+    let incoming = request.headers().get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
+    let id = RequestId::from_incoming(incoming);
+    request.extensions_mut().insert(id.clone());
+    let mut response = next.call(request).await?;
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    Ok(response)
+}
+
+/// The id of a request that went through [`tag_request`].
+pub(super) fn of(request: &HttpRequest) -> RequestId {
+    request.extensions().get::<RequestId>().cloned().unwrap_or_else(RequestId::mint)
+}

@@ -1,0 +1,235 @@
+//! JSON that two readers cannot understand differently: UTF-8, no duplicate keys, bounded depth.
+//!
+//! What was checked is what is forwarded: the members are spans of the received body.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// How deep arrays and objects may nest. Chosen: JSON schemas of tools reach a dozen; serde_json itself stops
+/// at 128.
+const DEPTH_MAX: usize = 64;
+
+/// From this many keys on, an object's keys are looked up in a set; below, a list is quicker.
+const KEYS_IN_LIST: usize = 16;
+
+/// The members of a JSON object, in order: decoded name and the span of the value in the body.
+pub(super) type Members = Vec<(String, Range<usize>)>;
+
+/// Reads `body` as one JSON object.
+///
+/// # Errors
+/// Words for the client that say what is wrong and where.
+pub(super) fn object(body: &[u8]) -> Result<Members, String> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| format!("the body is not valid UTF-8 at byte {}", error.valid_up_to()))?;
+    check(text)?;
+    let members: RawMembers<'_> =
+        serde_json::from_str(text).map_err(|_| "the body must be a JSON object".to_owned())?;
+    Ok(members.0.into_iter().map(|(name, value)| (name.into_owned(), span(text, value.get()))).collect())
+}
+
+fn check(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("the body is empty; it must be a JSON object".to_owned());
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    Checked { depth: 0 }
+        .deserialize(&mut deserializer)
+        .and_then(|()| deserializer.end())
+        .map_err(|error| format!("the body is not valid JSON: {error}"))
+}
+
+/// Where `part`, a slice of `whole`, stands in it.
+fn span(whole: &str, part: &str) -> Range<usize> {
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    start..start + part.len()
+}
+
+/// Walks a value of any shape and keeps nothing.
+#[derive(Clone, Copy)]
+struct Checked {
+    depth: usize,
+}
+
+impl Checked {
+    fn deeper<E: de::Error>(self) -> Result<Self, E> {
+        if self.depth >= DEPTH_MAX {
+            return Err(E::custom(format_args!("nested deeper than {DEPTH_MAX} levels")));
+        }
+        Ok(Self { depth: self.depth + 1 })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Checked {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Checked {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
+        let inside = self.deeper()?;
+        while sequence.next_element_seed(inside)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inside = self.deeper()?;
+        let mut keys = Keys::default();
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            if !keys.insert(key.0.clone()) {
+                return Err(de::Error::custom(format_args!("duplicate key {:?}", key.0)));
+            }
+            map.next_value_seed(inside)?;
+        }
+        Ok(())
+    }
+}
+
+/// The keys of one object.
+#[derive(Default)]
+struct Keys<'a> {
+    list: Vec<Cow<'a, str>>,
+    set: HashSet<Cow<'a, str>>,
+}
+
+impl<'a> Keys<'a> {
+    /// Whether `key` is new.
+    fn insert(&mut self, key: Cow<'a, str>) -> bool {
+        if self.list.len() < KEYS_IN_LIST {
+            let is_new = !self.list.contains(&key);
+            self.list.push(key);
+            return is_new;
+        }
+        !self.list.contains(&key) && self.set.insert(key)
+    }
+}
+
+/// A key, borrowed from the body unless it holds escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> de::Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// The members of one object, in order.
+struct RawMembers<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> de::Deserialize<'de> for RawMembers<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = RawMembers<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(Key(name)) = map.next_key()? {
+                    members.push((name, map.next_value()?));
+                }
+                Ok(RawMembers(members))
+            }
+        }
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_spans_of_the_body() {
+        let body = br#" {"a" : [1, 2] ,"b\n":"x"} "#;
+        let members = object(body).unwrap();
+        let texts: Vec<_> = members.iter().map(|(name, span)| (name.as_str(), &body[span.clone()])).collect();
+        assert_eq!(texts, [("a", &b"[1, 2]"[..]), ("b\n", b"\"x\"")]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+        let cases = [
+            (&b""[..], "the body is empty"),
+            (b"hello", "the body is not valid JSON"),
+            (b"[]", "the body must be a JSON object"),
+            (b"{\"a\":1,}", "the body is not valid JSON"),
+            (b"{} {}", "the body is not valid JSON: trailing characters"),
+            (b"{\"a\":\"\xff\"}", "the body is not valid UTF-8 at byte 6"),
+            (br#"{"a":1,"a":2}"#, "duplicate key \"a\""),
+            (br#"{"m":[{"role":"user","r\u006fle":"system"}]}"#, "duplicate key \"role\""),
+            (deep.as_bytes(), "nested deeper than 64 levels"),
+        ];
+        for (body, expected) in cases {
+            let error = object(body).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn many_keys_are_looked_up_quickly_and_still_unique() {
+        let members: Vec<String> = (0..1_000).map(|index| format!("\"k{index}\":0")).collect();
+        let unique = format!("{{{}}}", members.join(","));
+        assert_eq!(object(unique.as_bytes()).unwrap().len(), 1_000);
+        let duplicate = format!("{{{},\"k3\":1}}", members.join(","));
+        assert!(object(duplicate.as_bytes()).is_err());
+    }
+}
