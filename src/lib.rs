@@ -4,6 +4,8 @@
 //!
 //! | room | duty |
 //! |---|---|
+//! | [`cli`] | the commands; no logic of their own |
+//! | [`app`] | the composition root: builds, wires, runs and drains everything |
 //! | [`api`] | HTTP in and out: authenticate, admit, parse, render |
 //! | [`dispatcher`] | turns one request into attempts; parent of the provider actors |
 //! | [`provider`] | owns one provider's keys, quotas and connections; runs attempts, streams back |
@@ -18,6 +20,8 @@
 
 pub mod access;
 pub mod api;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod db;
 pub mod demo;
@@ -28,3 +32,4 @@ pub mod provider;
 pub mod quota;
 pub mod routing;
 pub mod stats;
+pub mod telemetry;

@@ -1,3 +1,7 @@
 //! The `freellmapi` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    freellmapi::cli::main()
+}

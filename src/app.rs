@@ -1,0 +1,360 @@
+//! The composition root: builds every part, wires them downstream first, runs them, and drains them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Arbiter};
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use crate::access::{
+    ApiKey, Gate, Keyring, KeyringRefresher, MasterKey, MasterKeyError, Pepper, PepperError, ProvisionError,
+    ensure_tenant_and_key, refresh_interval,
+};
+use crate::api::{self, Edge, EdgeSettings, Permits, Readiness};
+use crate::config::Settings;
+use crate::db::{self, Store, StoreError, StoreLock};
+use crate::dispatcher::{Dispatcher, DispatcherHandle, DispatcherSettings, Roster, StartProvider, Waiting};
+use crate::domain::clock::SharedClock;
+use crate::domain::provider::ProviderSpec;
+use crate::provider::{ProviderActor, ProviderShared, TlsConfig, tls_config};
+use crate::routing::Catalog;
+use crate::stats::{Flush, Recorder, StatsActor};
+
+/// How long an idle connection of a client is kept. Longer than the 60 s that common balancers keep theirs, so
+/// that it is not us who close one in the instant of its use.
+const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long the head of a request may take.
+const CLIENT_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the last events may take to be written when the gateway stops.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the gateway cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    #[error(transparent)]
+    Pepper(#[from] PepperError),
+    #[error("server.listen = \"{address}\": {source}; choose another address with FREELLMAPI_LISTEN")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("the store's thread ended: {0}")]
+    Thread(String),
+}
+
+/// A store that is migrated, with the pepper that its keys are digested with.
+pub struct OpenStore {
+    pub store: Arc<dyn Store>,
+    pub pepper: Pepper,
+}
+
+impl OpenStore {
+    /// Opens and migrates the store that `settings` name. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be reached or migrated, or its pepper cannot be unwrapped.
+    pub fn open(settings: &Settings) -> Result<Self, StartError> {
+        let store = db::open(&settings.store.url)?;
+        store.migrate()?;
+        let master_key = MasterKey::obtain(settings.master_key.as_ref(), &settings.store.url)?;
+        let pepper = Pepper::obtain(&*store, &master_key)?;
+        Ok(Self { store, pepper })
+    }
+}
+
+/// The gateway while it runs.
+pub struct Running {
+    pub address: SocketAddr,
+    /// The key that was minted because the store was empty; shown once.
+    pub minted_key: Option<ApiKey>,
+    pub readiness: Readiness,
+    pub permits: Permits,
+    /// Every worker's dispatcher, to be observed.
+    pub dispatchers: Arc<Mutex<Vec<Addr<Dispatcher>>>>,
+    /// Every provider's shared state is observed through one of its actors.
+    pub providers: Arc<Mutex<Vec<Addr<ProviderActor>>>>,
+    pub stats: Addr<StatsActor>,
+    server: ServerHandle,
+    recorders: Arc<Mutex<Vec<Recorder>>>,
+    background: Arbiter,
+    shutdown_grace: Duration,
+    _lock: Option<StoreLock>,
+}
+
+/// What starting brings up on a blocking thread.
+struct Prepared {
+    lock: Option<StoreLock>,
+    store: Arc<dyn Store>,
+    minted_key: Option<ApiKey>,
+    gate: Arc<Gate>,
+    catalog: Arc<Catalog>,
+}
+
+/// Starts the gateway on the calling actix system. `is_demo` marks every answer as simulated.
+///
+/// # Errors
+/// [`StartError`] says what stands in the way; nothing is left running then.
+pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Result<Running, StartError> {
+    let tls = tls_config()?;
+    let listener = listen(settings.server.listen)?;
+    let address = listener.local_addr().unwrap_or(settings.server.listen);
+    let (settings, prepared) = prepare_aside(settings, Arc::clone(&clock)).await?;
+    let Prepared { lock, store, minted_key, gate, catalog } = prepared;
+
+    let background = Arbiter::new();
+    let stats = {
+        let (store, flush) = (Arc::clone(&store), settings.stats.flush);
+        let retention = Duration::from_secs(u64::from(settings.stats.retention_days) * 86_400);
+        let clock = Arc::clone(&clock);
+        StatsActor::start_in_arbiter(&background.handle(), move |_| {
+            StatsActor::new(store, clock, flush, retention)
+        })
+    };
+    start_refresher(&background, &store, &gate, &clock);
+
+    let wiring = Wiring {
+        shared: share(&catalog, &clock),
+        catalog,
+        gate,
+        store,
+        clock,
+        tls,
+        stats: stats.clone(),
+        waiting: Waiting::default(),
+        permits: Permits::new(settings.server.max_in_flight),
+        readiness: Readiness::default(),
+        recorders: Arc::default(),
+        dispatchers: Arc::default(),
+        providers: Arc::default(),
+        is_demo,
+        settings,
+    };
+    let running = wiring.clone();
+    let server = wiring.serve(listener).map_err(|source| StartError::Listen { address, source })?;
+    Ok(Running {
+        address,
+        minted_key,
+        readiness: running.readiness,
+        permits: running.permits,
+        dispatchers: running.dispatchers,
+        providers: running.providers,
+        stats,
+        server,
+        recorders: running.recorders,
+        background,
+        shutdown_grace: running.settings.server.shutdown_grace,
+        _lock: lock,
+    })
+}
+
+impl Running {
+    /// Stops taking requests, lets those in flight finish, writes the last events.
+    pub async fn drain(self) {
+        self.readiness.start_draining();
+        actix_web::rt::time::sleep(self.shutdown_grace).await;
+        self.server.stop(true).await;
+        self.flush().await;
+        self.background.stop();
+    }
+
+    /// Hands over what the workers have collected, and waits until it is written.
+    async fn flush(&self) {
+        let mut unwritten = 0;
+        // The second round takes what did not fit into the mailbox, or ended during the first.
+        for _ in 0..2 {
+            self.recorders.lock().iter().for_each(Recorder::hand_over);
+            let flushed = actix_web::rt::time::timeout(FLUSH_TIMEOUT, self.stats.send(Flush)).await;
+            unwritten = flushed.ok().and_then(Result::ok).unwrap_or(1);
+        }
+        if unwritten > 0 {
+            log::error!(unwritten = unwritten; "statistics are lost: the store is away and the gateway stops");
+        }
+    }
+}
+
+/// Listening comes before everything else, so that a busy port is said at once; nobody is accepted before the
+/// server runs.
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+async fn prepare_aside(settings: Settings, clock: SharedClock) -> Result<(Settings, Prepared), StartError> {
+    let prepared = actix_web::rt::task::spawn_blocking(move || {
+        let prepared = prepare(&settings, &clock)?;
+        Ok((settings, prepared))
+    });
+    prepared.await.map_err(|error| StartError::Thread(error.to_string()))?
+}
+
+fn prepare(settings: &Settings, clock: &SharedClock) -> Result<Prepared, StartError> {
+    let lock = db::lock_exclusively(&settings.store.url)?;
+    let now = clock.now();
+    let OpenStore { store, pepper } = OpenStore::open(settings)?;
+    let minted_key = ensure_tenant_and_key(&*store, &pepper, settings.api_key.as_ref(), now)?;
+    let gate = Arc::new(Gate::new(pepper, Keyring::new(store.keys(None)?), now));
+    let catalog = Arc::new(Catalog::new(numbered(&settings.providers, &*store)?));
+    Ok(Prepared { lock, store, minted_key, gate, catalog })
+}
+
+/// The providers with the numbers that the store gives their models.
+///
+/// # Errors
+/// When the store fails.
+pub fn numbered(providers: &[ProviderSpec], store: &dyn Store) -> Result<Vec<Arc<ProviderSpec>>, StoreError> {
+    let names: Vec<_> = providers
+        .iter()
+        .flat_map(|provider| provider.models.iter().map(|model| (provider.id.clone(), model.id.clone())))
+        .collect();
+    let mut numbers = store.number_models(&names)?.into_iter();
+    let numbered = providers.iter().cloned().map(|mut provider| {
+        for model in &mut provider.models {
+            model.number = numbers.next();
+        }
+        Arc::new(provider)
+    });
+    Ok(numbered.collect())
+}
+
+fn start_refresher(background: &Arbiter, store: &Arc<dyn Store>, gate: &Arc<Gate>, clock: &SharedClock) {
+    let every = refresh_interval(store.backend());
+    let (store, gate, clock) = (Arc::clone(store), Arc::clone(gate), Arc::clone(clock));
+    KeyringRefresher::start_in_arbiter(&background.handle(), move |_| {
+        KeyringRefresher::new(store, gate, clock, every)
+    });
+}
+
+fn share(catalog: &Catalog, clock: &SharedClock) -> Vec<Arc<ProviderShared>> {
+    let share = |spec: &Arc<ProviderSpec>| Arc::new(ProviderShared::new(Arc::clone(spec), Arc::clone(clock)));
+    catalog.providers().iter().map(share).collect()
+}
+
+/// Everything that a worker is made of.
+#[derive(Clone)]
+struct Wiring {
+    settings: Settings,
+    catalog: Arc<Catalog>,
+    shared: Vec<Arc<ProviderShared>>,
+    gate: Arc<Gate>,
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+    tls: TlsConfig,
+    stats: Addr<StatsActor>,
+    waiting: Waiting,
+    permits: Permits,
+    readiness: Readiness,
+    recorders: Arc<Mutex<Vec<Recorder>>>,
+    dispatchers: Arc<Mutex<Vec<Addr<Dispatcher>>>>,
+    providers: Arc<Mutex<Vec<Addr<ProviderActor>>>>,
+    is_demo: bool,
+}
+
+impl Wiring {
+    fn serve(self, listener: TcpListener) -> io::Result<ServerHandle> {
+        let (workers, drain) = (self.settings.server.workers, self.settings.server.drain_timeout);
+        // The factory runs once on every worker's own thread.
+        let server = HttpServer::new(move || {
+            let edge = Data::new(self.worker());
+            App::new().app_data(edge).wrap(from_fn(api::tag_request)).configure(api::configure)
+        })
+        .workers(workers)
+        .keep_alive(CLIENT_KEEP_ALIVE)
+        .client_request_timeout(CLIENT_HEAD_TIMEOUT)
+        .shutdown_timeout(drain.as_secs().max(1))
+        .tcp_nodelay(true)
+        // Else a client that leaves is noticed only at the next write, and an upstream that is silent works on
+        // for nobody.
+        .h1_allow_half_closed(false)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+        let handle = server.handle();
+        actix::spawn(async move {
+            if let Err(error) = server.await {
+                log::error!(error = error.to_string(); "the server ended");
+            }
+        });
+        Ok(handle)
+    }
+
+    /// Builds one worker, on its own thread.
+    fn worker(&self) -> Edge {
+        let wiring = self.clone();
+        let recorder = Recorder::new(self.stats.clone().recipient());
+        self.recorders.lock().push(recorder.clone());
+        let dispatcher = DispatcherHandle::start(move || wiring.dispatcher(&recorder));
+        Edge {
+            dispatcher,
+            gate: Arc::clone(&self.gate),
+            permits: self.permits.clone(),
+            catalog: Arc::clone(&self.catalog),
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            readiness: self.readiness.clone(),
+            settings: self.edge_settings(),
+        }
+    }
+
+    fn dispatcher(&self, recorder: &Recorder) -> Addr<Dispatcher> {
+        let providers = self.shared.iter().zip(self.catalog.providers());
+        let starters = providers.map(|(shared, spec)| (spec.id.clone(), self.provider(Arc::clone(shared))));
+        let dispatcher = Dispatcher::new(
+            Arc::clone(&self.catalog),
+            Roster::start(starters.collect()),
+            recorder.clone(),
+            Arc::clone(&self.clock),
+            self.dispatcher_settings(),
+            self.waiting.clone(),
+        );
+        let address = dispatcher.start();
+        self.dispatchers.lock().push(address.clone());
+        address
+    }
+
+    fn provider(&self, shared: Arc<ProviderShared>) -> StartProvider {
+        let (tls, limit) = (Arc::clone(&self.tls), self.settings.dispatch.response_body_limit);
+        let providers = Arc::clone(&self.providers);
+        Box::new(move || {
+            let address = ProviderActor::new(Arc::clone(&shared), &tls, limit).start();
+            providers.lock().push(address.clone());
+            address
+        })
+    }
+
+    fn dispatcher_settings(&self) -> DispatcherSettings {
+        let dispatch = &self.settings.dispatch;
+        DispatcherSettings {
+            strategy: dispatch.strategy,
+            max_wait: dispatch.max_wait,
+            max_waiting: dispatch.max_waiting,
+            max_attempts: dispatch.max_attempts,
+        }
+    }
+
+    fn edge_settings(&self) -> EdgeSettings {
+        EdgeSettings {
+            request_body_limit: self.settings.server.request_body_limit,
+            heartbeat: self.settings.dispatch.heartbeat,
+            public_models: self.settings.access.public_models,
+            public_stats: self.settings.access.public_stats,
+            admin_key: self.settings.admin_key.clone(),
+            is_demo: self.is_demo,
+        }
+    }
+}

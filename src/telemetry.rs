@@ -1,0 +1,45 @@
+//! The log: one line an event on stderr, with its facts as key-values; never a key, a prompt or an answer.
+
+use std::io::Write;
+
+use env_logger::{Builder, Target};
+use log::LevelFilter;
+
+/// Sets the log up; `filter` is the text of `RUST_LOG`, if it is set.
+pub fn start(filter: Option<&str>) {
+    let mut builder = Builder::new();
+    // What the server's own crates say below a warning helps nobody who runs a gateway. actix-http calls every
+    // client that leaves an error.
+    builder.filter_level(LevelFilter::Info);
+    for noisy in ["actix_server", "actix_web", "awc", "rustls"] {
+        builder.filter_module(noisy, LevelFilter::Warn);
+    }
+    builder.filter_module("actix_http", LevelFilter::Off);
+    if let Some(filter) = filter {
+        builder.parse_filters(filter);
+    }
+    builder.target(Target::Stderr).format(|out, record| {
+        let time = out.timestamp_millis();
+        write!(out, "{time} {:5} {}", record.level(), record.args())?;
+        let mut pairs = Pairs(out);
+        // A line that cannot be written is lost; there is nowhere to say so.
+        let _unwritten = record.key_values().visit(&mut pairs);
+        writeln!(pairs.0)
+    });
+    // A second call, as tests make it, keeps the first log.
+    let _is_set_already = builder.try_init();
+}
+
+/// Writes ` key=value` for each pair.
+struct Pairs<'a>(&'a mut env_logger::fmt::Formatter);
+
+impl<'kvs> log::kv::VisitSource<'kvs> for Pairs<'_> {
+    fn visit_pair(
+        &mut self,
+        key: log::kv::Key<'kvs>,
+        value: log::kv::Value<'kvs>,
+    ) -> Result<(), log::kv::Error> {
+        write!(self.0, " {key}={value}")?;
+        Ok(())
+    }
+}
