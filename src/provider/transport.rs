@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::error::ParseError;
 use actix_web::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
-use awc::error::SendRequestError;
+use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, ClientResponse, Connector};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -123,6 +124,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 fn failure_of(error: &SendRequestError) -> UpstreamFailure {
     let kind = match error {
+        // What awc says when the connection closes before the head of the response: the request is out by then.
+        SendRequestError::Connect(ConnectError::Disconnected)
+        | SendRequestError::Response(ParseError::Io(_)) => FailureKind::Closed,
         SendRequestError::Url(_) | SendRequestError::Connect(_) | SendRequestError::Http(_) => {
             FailureKind::Connect
         }

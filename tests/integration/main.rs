@@ -7,8 +7,18 @@
 mod support;
 
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod chat;
+#[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod fake_upstream;
+#[cfg(test)]
+mod quota;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod streaming;

@@ -1,5 +1,6 @@
 //! What the integration tests stand on.
 
+pub(crate) mod app;
 pub(crate) mod database;
 pub(crate) mod fake_upstream;
 pub(crate) mod recorded_request;

@@ -1,0 +1,196 @@
+//! What happens when an upstream fails: before the first event the next one is asked, after it the client is told.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use crate::support::app::{TestApp, provider, provider_at};
+use crate::support::fake_upstream::FakeUpstream;
+use crate::support::reply::{Reply, Step};
+
+/// Two providers of one family; `bad` is asked first.
+async fn app_with(bad: &FakeUpstream, good: &FakeUpstream, extra: &str) -> TestApp {
+    TestApp::with_config(&(provider("bad", bad, extra) + &provider("good", good, ""))).await
+}
+
+fn request(streamed: bool) -> Value {
+    json!({"model": "family-m", "stream": streamed})
+}
+
+#[actix_web::test]
+async fn a_failure_before_the_first_event_is_not_seen() {
+    let html = Reply::raw(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 17\r\n\r\n<html>busy</html>",
+    );
+    let error_in_200 = Reply::json(200, &json!({"error": {"code": 503, "message": "overloaded"}}));
+    let error_event = Reply::stream([Step::event(&json!({"error": {"message": "no"}})), Step::End]);
+    let empty_stream =
+        Reply::stream([Step::chunk(": hello\n\n"), Step::chunk("data: [DONE]\n\n"), Step::End]);
+    let cases = [
+        ("500", Reply::error(500, "broken")),
+        ("503", Reply::error(503, "overloaded")),
+        ("429", Reply::rate_limited(30)),
+        ("401", Reply::error(401, "bad key")),
+        ("402", Reply::error(402, "pay")),
+        ("404", Reply::error(404, "no such model")),
+        ("413", Reply::error(413, "too large")),
+        (
+            "302",
+            Reply::raw(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"),
+        ),
+        ("closed", Reply::close_at_once()),
+        ("not HTTP", Reply::raw(b"220 mail ready\r\n\r\n")),
+        ("html", html),
+        ("an error in a 200", error_in_200),
+        ("an error event", error_event),
+        ("an empty stream", empty_stream),
+    ];
+    for (name, reply) in cases {
+        for streamed in [false, true] {
+            let (bad, good) = (FakeUpstream::start_with([], reply.clone()), FakeUpstream::start([]));
+            let app = app_with(&bad, &good, "").await;
+            let answer = app.completion(request(streamed)).await;
+            assert_eq!(answer.status, 200, "{name}, streamed {streamed}: {}", answer.text());
+            assert_eq!(answer.header("x-routed-via"), Some("good/m-good"), "{name}");
+            assert_ne!(answer.header("x-fallback-attempts"), Some("0"), "{name}");
+            assert!(bad.request_count() >= 1, "{name}");
+            app.finish().await;
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_provider_that_is_not_there_is_passed_over() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let good = FakeUpstream::start([]);
+    let config = provider_at("bad", &format!("http://{closed}/v1"), "") + &provider("good", &good, "");
+    let app = TestApp::with_config(&config).await;
+    let answer = app.completion(request(true)).await;
+    assert_eq!(answer.header("x-routed-via"), Some("good/m-good"));
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_provider_that_does_not_answer_is_given_up() {
+    let (bad, good) = (FakeUpstream::start_with([], Reply::never_answer()), FakeUpstream::start([]));
+    let app = app_with(
+        &bad,
+        &good,
+        "first_token_timeout = \"200ms\"\nstall_timeout = \"200ms\"\ntotal_timeout = \"200ms\"",
+    )
+    .await;
+    for streamed in [false, true] {
+        let answer = app.completion(request(streamed)).await;
+        assert_eq!(answer.header("x-routed-via"), Some("good/m-good"), "{}", answer.text());
+    }
+    bad.wait_until_client_gone(0).await;
+    bad.wait_until_client_gone(1).await;
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_request_that_the_provider_finds_wrong_is_not_sent_elsewhere() {
+    let (bad, good) =
+        (FakeUpstream::start_with([], Reply::error(400, "n is too large")), FakeUpstream::start([]));
+    let app = app_with(&bad, &good, "").await;
+    let answer = app.completion(request(false)).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("n is too large"), "{}", answer.text());
+    assert_eq!(good.request_count(), 0);
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn when_all_fail_it_is_503_and_says_when_to_come_back() {
+    let (bad, worse) = (
+        FakeUpstream::start_with([], Reply::error(500, "secret words")),
+        FakeUpstream::start_with([], Reply::error(503, "x")),
+    );
+    let app = app_with(&bad, &worse, "").await;
+    let answer = app.chat(json!({"stream": false})).await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.json()["retry_after"].as_u64() > Some(0));
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert!(!answer.text().contains("secret words"), "an upstream's words may name an account");
+    let stats = app.stats_when(|stats| stats["requests_today"] == 1).await;
+    assert_eq!(stats["success_rate"], 0.0);
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn attempts_are_bounded() {
+    let bad = FakeUpstream::start_with([], Reply::error(500, "x"));
+    let many: String = (0..10).map(|index| provider(&format!("p{index}"), &bad, "")).collect();
+    let app = TestApp::with_config(&many).await;
+    assert_eq!(app.chat(json!({"stream": false})).await.status, 503);
+    assert_eq!(bad.request_count(), 6);
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_cut_after_the_first_event_is_told_and_never_looks_complete() {
+    let first = Step::delta("Hel");
+    let endings = [
+        ("cut", vec![first.clone(), Step::Cut]),
+        ("reset", vec![first.clone(), Step::Reset]),
+        ("an end without a reason", vec![first.clone(), Step::End]),
+        ("an error event", vec![first.clone(), Step::event(&json!({"error": {"message": "x"}})), Step::End]),
+        ("nonsense", vec![first, Step::chunk("data: {half\n\n"), Step::End]),
+    ];
+    for (name, steps) in endings {
+        let upstream = FakeUpstream::start_with([], Reply::stream(steps));
+        let app = TestApp::with_upstream(&upstream).await;
+        let original = app.chat(json!({})).await;
+        assert_eq!(original.streamed_text(), "Hel", "{name}: {}", original.text());
+        let events = original.events();
+        let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+        assert_eq!(last["code"], 503, "{name}: {last}");
+        assert!(!original.text().contains("[DONE]"), "{name}");
+        let openai = app.completion(json!({"model": "auto", "stream": true})).await;
+        let events = openai.events();
+        let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+        assert!(last["error"]["message"].is_string(), "{name}: {last}");
+        let stats = app.stats_when(|stats| stats["requests_today"] == 2).await;
+        assert_eq!(stats["success_rate"], 0.0, "{name}");
+        app.finish().await;
+    }
+}
+
+#[actix_web::test]
+async fn an_end_with_a_reason_is_complete_without_done() {
+    let finish = Step::event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}));
+    let upstream = FakeUpstream::start_with([], Reply::stream([Step::delta("Hi"), finish, Step::End]));
+    let app = TestApp::with_upstream(&upstream).await;
+    let answer = app.chat(json!({})).await;
+    assert_eq!(answer.streamed_text(), "Hi");
+    assert_eq!(answer.events().last().map(String::as_str), Some("[DONE]"));
+    let stats = app.stats_when(|stats| stats["requests_today"] == 1).await;
+    assert_eq!(stats["success_rate"], 1.0);
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_429_leaves_the_provider_alone_for_as_long_as_it_says() {
+    let (bad, good) = (FakeUpstream::start_with([], Reply::rate_limited(60)), FakeUpstream::start([]));
+    let app = app_with(&bad, &good, "").await;
+    for _ in 0..3 {
+        assert_eq!(app.completion(request(false)).await.status, 200);
+    }
+    assert_eq!(bad.request_count(), 1);
+    let pinned = app.completion(json!({"model": "bad/m-bad"})).await;
+    assert_eq!(pinned.status, 429, "{}", pinned.text());
+    let wait: u64 = pinned.header("retry-after").unwrap().parse().unwrap();
+    assert!((55..=60).contains(&wait), "{wait}");
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_stale_connection_is_no_failure() {
+    let upstream =
+        FakeUpstream::start([Reply::completion("one"), Reply::close_at_once(), Reply::completion("two")]);
+    let app = TestApp::with_upstream(&upstream).await;
+    assert_eq!(app.completion(json!({"model": "auto"})).await.status, 200);
+    let second = app.completion(json!({"model": "auto"})).await;
+    assert_eq!(second.status, 200, "{}", second.text());
+    app.finish().await;
+}

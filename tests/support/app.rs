@@ -1,0 +1,259 @@
+//! The gateway inside a test, on a free port and a store of its own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use awc::{Client, ClientResponse};
+use freellmapi::app::{self, Running};
+use freellmapi::config::{Settings, Sources, load};
+use freellmapi::domain::clock::SystemClock;
+use freellmapi::domain::provider::ProviderSpec;
+use freellmapi::provider::ObserveProvider;
+use freellmapi::stats::ObserveStats;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::fake_upstream::FakeUpstream;
+
+/// The key that every test shows.
+pub(crate) const KEY: &str = "freellmapi-a-key-for-tests-only";
+pub(crate) const ADMIN_KEY: &str = "an-admin-key-for-tests-only";
+
+/// How long a condition may take to come true before a test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running gateway. End it with [`TestApp::finish`], which checks that nothing is left over.
+pub(crate) struct TestApp {
+    running: Option<Running>,
+    _folder: TempDir,
+    client: Client,
+}
+
+/// One answer, read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl TestApp {
+    /// Starts with one provider `up` whose model is `m`.
+    pub(crate) async fn with_upstream(upstream: &FakeUpstream) -> Self {
+        Self::with_config(&provider("up", upstream, "")).await
+    }
+
+    /// Starts with these providers and no others.
+    pub(crate) async fn with_providers(providers: Vec<ProviderSpec>) -> Self {
+        Self::start("", |settings| settings.providers = providers).await
+    }
+
+    /// Starts with this configuration, appended to what every test needs.
+    pub(crate) async fn with_config(config: &str) -> Self {
+        Self::start(config, |_| ()).await
+    }
+
+    async fn start(config: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("test.toml");
+        let store = folder.path().join("test.db");
+        let common = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[store]\nurl = \"sqlite:{}\"\n[stats]\nflush = \"20ms\"\n",
+            store.display()
+        );
+        std::fs::write(&file, common + config).unwrap();
+        let environment = HashMap::from([
+            ("FREELLMAPI_API_KEY".to_owned(), KEY.to_owned()),
+            ("FREELLMAPI_ADMIN_KEY".to_owned(), ADMIN_KEY.to_owned()),
+        ]);
+        let mut settings = load(&Sources { file: Some(file), environment }).unwrap();
+        change(&mut settings);
+        let running = app::start(settings, Arc::new(SystemClock::start()), false).await.unwrap();
+        let client = Client::builder().timeout(PATIENCE).disable_redirects().finish();
+        Self { running: Some(running), _folder: folder, client }
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.running().address)
+    }
+
+    pub(crate) async fn get(&self, path: &str, key: Option<&str>) -> Answer {
+        let mut request = self.client.get(self.url(path));
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        read(request.send().await.unwrap()).await
+    }
+
+    /// Posts a body with the tests' key.
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+        self.post_with(path, body, &[]).await
+    }
+
+    pub(crate) async fn post_with(
+        &self,
+        path: &str,
+        body: impl Into<Vec<u8>>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self.client.post(self.url(path)).bearer_auth(KEY);
+        for (name, value) in headers {
+            request = request.insert_header((*name, *value));
+        }
+        read(request.send_body(body.into()).await.unwrap()).await
+    }
+
+    /// A chat over the original API.
+    pub(crate) async fn chat(&self, extra: Value) -> Answer {
+        self.post("/api/chat.php", chat_body(extra)).await
+    }
+
+    /// A chat over OpenAI's API.
+    pub(crate) async fn completion(&self, extra: Value) -> Answer {
+        self.post("/v1/chat/completions", chat_body(extra)).await
+    }
+
+    /// A streamed chat whose events are taken one by one; dropping it is leaving.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        extra: Value,
+    ) -> impl StreamExt<Item = String> + Unpin + use<> {
+        let request = self.client.post(self.url(path)).bearer_auth(KEY);
+        let response = request.send_body(chat_body(extra)).await.unwrap();
+        assert_eq!(response.status(), 200);
+        Box::pin(response.map(|piece| String::from_utf8(piece.unwrap().to_vec()).unwrap()))
+    }
+
+    /// The tenant's statistics, once `is_met` holds for them.
+    pub(crate) async fn stats_when(&self, is_met: impl Fn(&Value) -> bool) -> Value {
+        until("the statistics", async || {
+            let stats = self.get("/api/stats.php", Some(KEY)).await.json();
+            is_met(&stats).then_some(stats)
+        })
+        .await
+    }
+
+    /// Waits until no request is in flight.
+    pub(crate) async fn idle(&self) {
+        until("no permit is held", async || (self.running().permits.in_flight() == 0).then_some(())).await;
+    }
+
+    /// Checks that nothing is left: no permit, no hold, no event, no dead actor. Then drains.
+    pub(crate) async fn finish(mut self) {
+        self.idle().await;
+        let running = self.running.take().unwrap();
+        let providers = running.providers.lock().clone();
+        for provider in providers {
+            until("no hold is open", async || {
+                let snapshot = provider.send(ObserveProvider).await.expect("a provider actor is dead");
+                (snapshot.book.open_holds == 0).then_some(())
+            })
+            .await;
+        }
+        let stats = running.stats.clone();
+        until("every event is written", async || {
+            let snapshot = stats.send(ObserveStats).await.expect("the stats actor is dead");
+            assert_eq!(snapshot.lost, 0);
+            (snapshot.waiting + snapshot.being_written == 0).then_some(())
+        })
+        .await;
+        running.drain().await;
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if self.running.is_some() && !std::thread::panicking() {
+            panic!("end a TestApp with finish()");
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The data of each event.
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.text()
+            .split("\n\n")
+            .filter_map(|event| event.strip_prefix("data: "))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The text that the deltas add up to.
+    pub(crate) fn streamed_text(&self) -> String {
+        let delta = |event: &String| {
+            let value: Value = serde_json::from_str(event).ok()?;
+            Some(value["choices"][0]["delta"]["content"].as_str()?.to_owned())
+        };
+        self.events().iter().filter_map(delta).collect()
+    }
+}
+
+async fn read(
+    mut response: ClientResponse<
+        impl StreamExt<Item = Result<bytes::Bytes, awc::error::PayloadError>> + Unpin,
+    >,
+) -> Answer {
+    let body = response.body().limit(64 * 1024 * 1024).await.unwrap().to_vec();
+    Answer { status: response.status(), headers: response.headers().clone(), body }
+}
+
+/// A provider with the id `id` and one model `m` of the family `family-m`, in front of a fake upstream.
+pub(crate) fn provider(id: &str, upstream: &FakeUpstream, extra: &str) -> String {
+    provider_at(id, &upstream.base_url(), extra)
+}
+
+pub(crate) fn provider_at(id: &str, base_url: &str, extra: &str) -> String {
+    format!(
+        "\n[[provider]]\nid = \"{id}\"\nbase_url = \"{base_url}\"\nauth = \"none\"\n{extra}\n\
+         [[provider.model]]\nid = \"m-{id}\"\nfamily = \"family-m\"\n"
+    )
+}
+
+/// A limit of the provider above it.
+pub(crate) fn limit(unit: &str, max: u64, window: &str) -> String {
+    let window = if window.is_empty() { String::new() } else { format!("window = \"{window}\"\n") };
+    format!("[[provider.limit]]\nscope = \"account\"\nunit = \"{unit}\"\nmax = {max}\n{window}")
+}
+
+/// A request that says hello, with more members.
+pub(crate) fn chat_body(extra: Value) -> Vec<u8> {
+    let mut body = json!({"messages": [{"role": "user", "content": "Hello!"}]});
+    for (name, value) in extra.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body.to_string().into_bytes()
+}
+
+/// Asks until there is an answer; the condition itself is what is waited for.
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
