@@ -86,7 +86,7 @@ impl SseBody {
                 Poll::Ready(Some(self.begin(answer.unwrap_or(Answer::Refused(GatewayError::Internal)))))
             }
             State::Streaming(events) => Poll::Ready(match ready!(events.poll_next_unpin(context)) {
-                Some(Ok(event)) => Some(event),
+                Some(Ok(event)) => Some(self.surface.event(event)),
                 Some(Err(failure)) => Some(self.end(&cut(&failure))),
                 None => None,
             }),
