@@ -3,8 +3,8 @@
 #   docker build --tag freellmapi .
 #   docker run --publish 127.0.0.1:3001:3001 --volume freellmapi-data:/data freellmapi
 #
-# The store, its master key and the spool of unsent statistics live in /data. A configuration of your own is
-# mounted anywhere and named with FREELLMAPI_CONFIG. See docker-compose.yml for several replicas' store.
+# The store and its master key live in /data. A configuration of your own is mounted anywhere and named with
+# FREELLMAPI_CONFIG. See docker-compose.yml for a gateway on PostgreSQL.
 
 # The oldest Rust that the crate promises to build with (rust-version in Cargo.toml; scripts/check-containers
 # compares them), on the Debian release that the last stage runs, so that both have the same OpenSSL.

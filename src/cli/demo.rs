@@ -16,6 +16,9 @@ use crate::domain::clock::SystemClock;
 const LISTEN: &str = "FREELLMAPI_LISTEN";
 
 pub(super) fn run(sources: Sources) -> Result<(), Failure> {
+    if sources.file.is_some() {
+        return Err(Failure::usage("demo takes no --config: it uses nothing but simulated providers"));
+    }
     let mut environment = sources.environment;
     environment.retain(|name, _| name == LISTEN);
     let folder = Folder::create()?;

@@ -7,9 +7,13 @@
 mod support;
 
 #[cfg(test)]
+mod architecture;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod chat;
+#[cfg(test)]
+mod cli;
 #[cfg(test)]
 mod failover;
 #[cfg(test)]

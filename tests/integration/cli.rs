@@ -1,0 +1,238 @@
+//! The program as a person runs it: what it prints where, and how it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// The program in a folder of its own, without anything of the environment.
+fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_freellmapi"));
+    command.current_dir(folder).env_clear().env("RUST_LOG", "warn").stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    program(folder).args(arguments).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A server that has printed its first key.
+struct Serving {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    printed: String,
+}
+
+impl Serving {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = program(folder);
+        command.args(arguments).env("FREELLMAPI_LISTEN", "127.0.0.1:0");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut printed = String::new();
+        while !printed.contains("curl ") {
+            assert_ne!(stdout.read_line(&mut printed).unwrap(), 0, "it ended: {printed}");
+        }
+        Self { child, stdout, printed }
+    }
+
+    fn curl_line(&self) -> &str {
+        self.printed.lines().find(|line| line.starts_with("curl ")).unwrap()
+    }
+
+    /// Sends SIGTERM and answers with the exit code and all that was printed on stdout.
+    fn stop(mut self) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        self.stdout.read_to_string(&mut self.printed).unwrap();
+        (status.code(), self.printed.clone())
+    }
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let folder = folder();
+    let commands: [&[&str]; 12] = [
+        &["--help"],
+        &["serve", "--help"],
+        &["demo", "--help"],
+        &["check", "--help"],
+        &["migrate", "--help"],
+        &["tenant", "add", "--help"],
+        &["tenant", "list", "--help"],
+        &["key", "create", "--help"],
+        &["key", "list", "--help"],
+        &["key", "revoke", "--help"],
+        &["model", "list", "--help"],
+        &["tenant", "--help"],
+    ];
+    for arguments in commands {
+        let help = run(folder.path(), arguments);
+        assert_eq!(code(&help), 0, "{arguments:?}");
+        assert!(arguments == ["tenant", "--help"] || out(&help).contains("Example"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_64() {
+    let folder = folder();
+    let wrong: [&[&str]; 6] = [
+        &["dance"],
+        &["--nonsense"],
+        &["key", "create"],
+        &["key", "revoke", "three"],
+        &["key", "revoke", "999"],
+        &["key", "create", "--tenant", "nobody"],
+    ];
+    for arguments in wrong {
+        let output = run(folder.path(), arguments);
+        assert_eq!(code(&output), 64, "{arguments:?}: {}", err(&output));
+        assert!(!err(&output).is_empty() && out(&output).is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_78_and_tells_everything_at_once() {
+    let folder = folder();
+    fs::write(
+        folder.path().join("bad.toml"),
+        "[server]\nlisten = \"nowhere\"\nwrokers = 2\n[dispatch]\nmax_wait = \"soon\"\n",
+    )
+    .unwrap();
+    for command in ["serve", "migrate"] {
+        let output = run(folder.path(), &["--config", "bad.toml", command]);
+        assert_eq!(code(&output), 78, "{command}");
+        for key in ["server.listen", "server.wrokers", "dispatch.max_wait"] {
+            assert!(err(&output).contains(key), "{command}: {}", err(&output));
+        }
+    }
+    let demo = run(folder.path(), &["--config", "bad.toml", "demo"]);
+    assert_eq!(code(&demo), 64, "the demo takes nothing of the operator's: {}", err(&demo));
+    let check = run(folder.path(), &["--config", "bad.toml", "check"]);
+    assert_eq!(code(&check), 1);
+    assert_eq!(err(&check).lines().count(), 3, "{}", err(&check));
+    let missing = run(folder.path(), &["--config", "missing.toml"]);
+    assert_eq!(code(&missing), 78);
+    assert!(err(&missing).contains("missing.toml"));
+}
+
+#[test]
+fn a_store_that_cannot_be_reached_is_69() {
+    let folder = folder();
+    let mut command = program(folder.path());
+    command.env("DATABASE_URL", "postgres://u:secret@127.0.0.1:1/x");
+    command.env("FREELLMAPI_MASTER_KEY", "0".repeat(64));
+    let output = command.arg("migrate").output().unwrap();
+    assert_eq!(code(&output), 69, "{}", err(&output));
+    assert!(!err(&output).contains("secret"), "{}", err(&output));
+}
+
+#[test]
+fn keys_and_tenants_are_made_listed_and_revoked() {
+    let folder = folder();
+    assert_eq!(code(&run(folder.path(), &["tenant", "add", "--name", "team-a"])), 0);
+    assert_eq!(code(&run(folder.path(), &["tenant", "add", "--name", "team-a"])), 64);
+    assert!(out(&run(folder.path(), &["tenant", "list"])).contains("team-a"));
+
+    let created =
+        run(folder.path(), &["key", "create", "--tenant", "team-a", "--label", "laptop", "--expires", "30d"]);
+    let key = out(&created);
+    assert!(key.starts_with("freellmapi-") && key.trim().len() == 59 && key.lines().count() == 1, "{key}");
+    assert!(err(&created).contains("key 1"), "{}", err(&created));
+
+    let listed = out(&run(folder.path(), &["key", "list", "--tenant", "team-a"]));
+    assert!(listed.contains("laptop") && listed.contains("expires"), "{listed}");
+    assert!(!listed.contains(key.trim()));
+
+    assert_eq!(code(&run(folder.path(), &["key", "revoke", "1"])), 0);
+    assert!(out(&run(folder.path(), &["key", "list"])).contains("revoked"));
+    let bad = run(folder.path(), &["key", "create", "--tenant", "team-a", "--expires", "soon"]);
+    assert_eq!(code(&bad), 64);
+}
+
+#[test]
+fn models_are_listed_for_people_and_programs() {
+    let folder = folder();
+    let table = out(&run(folder.path(), &["model", "list"]));
+    assert!(table.contains("llama-3.3-70b-versatile") && table.contains("set GROQ_API_KEY"), "{table}");
+    let json = out(&run(folder.path(), &["model", "list", "--json"]));
+    let models: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(
+        models
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|model| model["platform"] == "github" && model["enabled"] == false)
+    );
+    assert_eq!(out(&run(folder.path(), &["model", "list", "--json"])), json, "numbers stay");
+}
+
+#[test]
+fn a_first_start_prints_a_key_once_and_a_second_server_is_69() {
+    let folder = folder();
+    let serving = Serving::start(folder.path(), &["serve"]);
+    assert!(serving.curl_line().contains("freellmapi-"));
+    let second = program(folder.path()).env("FREELLMAPI_LISTEN", "127.0.0.1:0").output().unwrap();
+    assert_eq!(code(&second), 69, "{}", err(&second));
+    assert!(
+        out(&run(folder.path(), &["key", "list"])).contains("first start"),
+        "commands work beside the server"
+    );
+    let (status, _) = serving.stop();
+    assert_eq!(status, Some(0));
+
+    let master_key = folder.path().join("data/master.key");
+    assert_eq!(fs::read_to_string(&master_key).unwrap().trim().len(), 64);
+    fs::write(&master_key, "0".repeat(64)).unwrap();
+    let wrong_key = program(folder.path()).env("FREELLMAPI_LISTEN", "127.0.0.1:0").output().unwrap();
+    assert_eq!(code(&wrong_key), 78, "{}", err(&wrong_key));
+}
+
+#[test]
+fn a_busy_port_is_said() {
+    let folder = folder();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = program(folder.path()).arg("demo").env("FREELLMAPI_LISTEN", &address).output().unwrap();
+    assert_eq!(code(&output), 69);
+    assert!(
+        err(&output).contains(&address) && err(&output).contains("FREELLMAPI_LISTEN"),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn the_demo_prints_what_it_promises_and_ends_cleanly() {
+    let folder = folder();
+    let serving = Serving::start(folder.path(), &["demo"]);
+    for promised in ["URL:  http://127.0.0.1:", "Key:  freellmapi-", "simulated"] {
+        assert!(serving.printed.contains(promised), "{}", serving.printed);
+    }
+    let (status, _) = serving.stop();
+    assert_eq!(status, Some(0));
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "the demo leaves nothing where it was started"
+    );
+}
