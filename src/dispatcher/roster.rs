@@ -70,3 +70,68 @@ impl Child {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use actix::{Actor, Arbiter};
+
+    use super::*;
+    use crate::config::shipped_providers;
+    use crate::domain::clock::{Clock, FakeClock};
+    use crate::provider::{ObserveProvider, ProviderShared, tls_config};
+
+    /// A roster of one provider whose actors live on arbiters of their own, so that a test can end one.
+    fn roster(clock: &Arc<FakeClock>, arbiters: &Arc<parking_lot::Mutex<Vec<Arbiter>>>) -> Roster {
+        let spec = Arc::new(shipped_providers().unwrap().remove(0));
+        let shared = Arc::new(ProviderShared::new(Arc::clone(&spec), Arc::clone(clock) as _));
+        let arbiters = Arc::clone(arbiters);
+        let start: StartProvider = Box::new(move || {
+            let (arbiter, shared, tls) = (Arbiter::new(), Arc::clone(&shared), tls_config().unwrap());
+            let address = ProviderActor::start_in_arbiter(&arbiter.handle(), move |_| {
+                ProviderActor::new(shared, &tls, 1)
+            });
+            arbiters.lock().push(arbiter);
+            address
+        });
+        Roster::start(vec![(spec.id.clone(), start)])
+    }
+
+    /// Ends the newest actor together with its thread.
+    async fn kill(arbiters: &Arc<parking_lot::Mutex<Vec<Arbiter>>>, address: &Addr<ProviderActor>) {
+        let arbiter = arbiters.lock().pop().unwrap();
+        arbiter.stop();
+        arbiter.join().unwrap();
+        while address.connected() {
+            actix_web::rt::task::yield_now().await;
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_child_that_died_is_started_again_with_a_growing_delay() {
+        let clock = Arc::new(FakeClock::at(Moment::from_unix_micros(1_000_000)));
+        let arbiters = Arc::default();
+        let mut roster = roster(&clock, &arbiters);
+
+        let first = roster.child(0, clock.now()).unwrap();
+        kill(&arbiters, &first).await;
+        let second = roster.child(0, clock.now()).unwrap();
+        assert!(second.send(ObserveProvider).await.is_ok(), "the second one answers");
+
+        kill(&arbiters, &second).await;
+        let not_before = roster.child(0, clock.now()).unwrap_err();
+        assert_eq!(not_before, clock.now() + FIRST_PAUSE * 2);
+        assert!(!roster.snapshot()[0].is_alive);
+        clock.advance(FIRST_PAUSE * 2);
+        assert!(roster.child(0, clock.now()).is_ok());
+        assert_eq!(roster.snapshot()[0].restarts, 2);
+    }
+
+    #[actix_web::test]
+    async fn nobody_is_at_an_unknown_position() {
+        let clock = Arc::new(FakeClock::at(Moment::default()));
+        let mut roster = roster(&clock, &Arc::default());
+        assert_eq!(roster.child(7, clock.now()).unwrap_err(), Moment::NEVER);
+    }
+}

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::clock::Moment;
 use super::ids::{EventId, KeyId, ProviderId, RequestId, TenantId};
 
 /// Tokens as an upstream reports them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
-    #[serde(rename = "prompt_tokens", default)]
     pub input_tokens: u64,
-    #[serde(rename = "completion_tokens", default)]
     pub output_tokens: u64,
 }
 

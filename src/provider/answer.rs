@@ -1,13 +1,10 @@
 //! What goes back to the edge for one request.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::Bytes;
 use send_wrapper::SendWrapper;
 
+use super::served::Served;
 use super::stream::EventStream;
-use crate::domain::ids::ProviderId;
 use crate::error::GatewayError;
 use crate::stats::Completion;
 
@@ -30,16 +27,4 @@ pub struct Whole {
     pub served: Served,
     /// To be finished when the answer has gone out.
     pub completion: Completion,
-}
-
-/// Who served a request, as the client is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Served {
-    pub provider: ProviderId,
-    pub model: Arc<str>,
-    pub display_name: Arc<str>,
-    /// Attempts that failed before this one.
-    pub fallback_attempts: u32,
-    /// Time spent waiting for capacity.
-    pub queue_wait: Duration,
 }

@@ -9,10 +9,11 @@ use futures_util::future::poll_fn;
 use send_wrapper::SendWrapper;
 
 use super::adapter::{Call, ErrorAnswer, adapter};
-use super::answer::{Answer, Served, Whole};
+use super::answer::{Answer, Whole};
 use super::guard::AttemptGuard;
 use super::job::Job;
 use super::messages::{Returned, Verdict};
+use super::served::Served;
 use super::stream::{Begun, EventStream, Events, Read};
 use super::transport::{Response, Transport};
 use crate::domain::clock::Moment;

@@ -13,15 +13,17 @@ mod cooling;
 mod guard;
 mod job;
 mod messages;
+mod served;
 mod shared;
 mod sse;
 mod stream;
 mod transport;
 
 pub use actor::ProviderActor;
-pub use answer::{Answer, Served, Whole};
+pub use answer::{Answer, Whole};
 pub use job::{Job, Route};
 pub use messages::{LedgerAnswered, ObserveProvider, Returned, Try, Verdict};
+pub use served::Served;
 pub use shared::{ProviderShared, ProviderSnapshot};
 pub use stream::EventStream;
 pub use transport::{TlsConfig, tls_config};

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
 use super::adapter::{Adapter, Chunk, StreamError};
-use super::answer::Served;
 use super::guard::AttemptGuard;
+use super::served::Served;
 use super::sse::{self, Event, Splitter};
 use super::transport::Body;
 use crate::domain::clock::Moment;

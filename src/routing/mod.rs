@@ -6,6 +6,9 @@ mod catalog;
 mod failover;
 mod plan;
 
+#[cfg(test)]
+mod tests;
+
 pub use catalog::{Catalog, Target};
 pub use failover::{Next, after_failure};
 pub use plan::{NoPlan, Plan, plan};

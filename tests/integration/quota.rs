@@ -1,6 +1,6 @@
 //! Limits, from the configuration to the upstream that counts.
 
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Duration;
 
 use freellmapi::config::shipped_providers;
@@ -149,16 +149,16 @@ async fn a_burst_over_six_simulated_providers_breaks_no_limit() {
 
 /// Sends `count` chats at once, none of which waits; answers how many were served and how many refused with 429.
 async fn burst(specs: Vec<freellmapi::domain::provider::ProviderSpec>, count: usize) -> (u64, u64) {
-    let app = Arc::new(TestApp::with_providers(specs).await);
+    let app = Rc::new(TestApp::with_providers(specs).await);
     let answers = futures_util::stream::iter(0..count).map(|_| {
-        let app = Arc::clone(&app);
+        let app = Rc::clone(&app);
         async move {
             let body = chat_body(json!({"stream": false, "max_tokens": 100}));
             app.post_with("/api/chat.php", body, &[("x-max-wait-ms", "0")]).await.status.as_u16()
         }
     });
     let statuses: Vec<u16> = answers.buffer_unordered(50).collect().await;
-    Arc::into_inner(app).unwrap().finish().await;
+    Rc::into_inner(app).unwrap().finish().await;
     let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count() as u64;
     (count(200), count(429))
 }

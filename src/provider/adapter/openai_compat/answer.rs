@@ -41,7 +41,20 @@ pub(super) fn read_chunk(data: &[u8]) -> Result<Chunk, StreamError> {
 
 /// Usage that cannot be read is no usage: it does not spoil the answer that it comes with.
 fn usage(raw: &RawValue) -> Option<Usage> {
-    serde_json::from_str(raw.get()).ok()
+    let view: UsageView = serde_json::from_str(raw.get()).ok()?;
+    match (view.prompt_tokens, view.completion_tokens) {
+        // An object of other units, as AI Horde sends it, says nothing of tokens.
+        (None, None) => None,
+        (input, output) => {
+            Some(Usage { input_tokens: input.unwrap_or(0), output_tokens: output.unwrap_or(0) })
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct UsageView {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -127,7 +140,7 @@ mod tests {
 
     #[test]
     fn usage_that_makes_no_sense_does_not_spoil_a_chunk() {
-        for usage in ["{\"prompt_tokens\":-1}", "7", "\"many\"", "[]"] {
+        for usage in ["{\"prompt_tokens\":-1}", "7", "\"many\"", "[]", "{}", "{\"kudos\":3}"] {
             let data = format!(r#"{{"choices":[{{"delta":{{}}}}],"usage":{usage}}}"#);
             assert!(read_chunk(data.as_bytes()).is_ok_and(|chunk| chunk.usage.is_none()), "{usage}");
         }
