@@ -271,7 +271,8 @@ impl Wiring {
         // The factory runs once on every worker's own thread.
         let server = HttpServer::new(move || {
             let edge = Data::new(self.worker());
-            App::new().app_data(edge).wrap(from_fn(api::tag_request)).configure(api::configure)
+            let cors = api::allow_origins(&self.settings.access.cors_origins);
+            App::new().app_data(edge).wrap(cors).wrap(from_fn(api::tag_request)).configure(api::configure)
         })
         .workers(workers)
         .keep_alive(CLIENT_KEEP_ALIVE)

@@ -7,6 +7,7 @@ mod auth;
 mod body;
 mod chat;
 mod chat_fields;
+mod cors;
 mod edge;
 mod error;
 mod health;
@@ -20,6 +21,7 @@ mod strict_json;
 mod surface;
 
 pub use admission::Permits;
+pub use cors::allow_origins;
 pub use edge::{Edge, EdgeSettings, Readiness};
 pub use request_id::tag_request;
 pub use routes::configure;

@@ -183,3 +183,28 @@ async fn a_client_can_choose_no_upstream_credential_or_route() {
     assert_eq!(request.header("authorization"), None, "the client's key stays here");
     app.finish().await;
 }
+
+#[actix_web::test]
+async fn pages_of_allowed_origins_may_call_from_a_browser() {
+    let upstream = FakeUpstream::start([]);
+    let open = "[access]\ncors_origins = [\"https://app.example.org\"]\n";
+    let app = TestApp::with_config(&(open.to_owned() + &provider("up", &upstream, ""))).await;
+    let preflight = |origin: &'static str| {
+        let request =
+            awc::Client::default().request(actix_web::http::Method::OPTIONS, app.url("/api/chat.php"));
+        let request = request
+            .insert_header(("origin", origin))
+            .insert_header(("access-control-request-method", "POST"));
+        request.insert_header(("access-control-request-headers", "authorization,content-type")).send()
+    };
+    let allowed = preflight("https://app.example.org").await.unwrap();
+    assert_eq!(allowed.status(), 200);
+    assert_eq!(allowed.headers().get("access-control-allow-origin").unwrap(), "https://app.example.org");
+    let strange = preflight("https://evil.example.org").await.unwrap();
+    assert!(strange.headers().get("access-control-allow-origin").is_none());
+    let body = chat_body(json!({"stream": false}));
+    let answer = app.post_with("/api/chat.php", body, &[("origin", "https://app.example.org")]).await;
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example.org"));
+    assert!(answer.header("access-control-expose-headers").unwrap().contains("x-routed-via"));
+    app.finish().await;
+}
