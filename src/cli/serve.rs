@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::failure::Failure;
 use super::output;
@@ -41,13 +42,21 @@ pub(super) async fn until_stopped(running: Running) -> Result<(), Failure> {
     log::info!("draining; a second signal stops at once");
     tokio::select! {
         () = running.drain() => {}
-        second = signal() => {
+        second = second_signal() => {
             second?;
             return Err(Failure::new(super::failure::UNAVAILABLE, "stopped before everything was drained"));
         }
     }
     log::info!("drained");
     Ok(())
+}
+
+/// Some supervisors and shells send a signal to the process and again to its group: that is one wish, not two.
+const ONE_WISH: Duration = Duration::from_secs(1);
+
+async fn second_signal() -> Result<(), Failure> {
+    actix_web::rt::time::sleep(ONE_WISH).await;
+    signal().await
 }
 
 async fn signal() -> Result<(), Failure> {
