@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
+use actix_web::rt::time::{sleep, timeout};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use parking_lot::Mutex;
@@ -25,7 +26,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::provider::ProviderSpec;
 use crate::provider::{ProviderActor, ProviderShared, TlsConfig, tls_config};
 use crate::routing::Catalog;
-use crate::stats::{Flush, Recorder, StatsActor};
+use crate::stats::{Flush, OpenRequests, Recorder, StatsActor};
 
 /// How long an idle connection of a client is kept. Longer than the 60 s that common balancers keep theirs, so
 /// that it is not us who close one in the instant of its use.
@@ -33,6 +34,13 @@ const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// How long the head of a request may take.
 const CLIENT_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long streams that are cut may take to say so.
+const LAST_WORDS_SECONDS: u64 = 2;
+
+/// How long the events of what was cut may take to come in, and how often that is looked at.
+const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
+const OPEN_REQUESTS_POLL: Duration = Duration::from_millis(5);
 
 /// How long the last events may take to be written when the gateway stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,7 +99,9 @@ pub struct Running {
     server: ServerHandle,
     recorders: Arc<Mutex<Vec<Recorder>>>,
     background: Arbiter,
+    open_requests: OpenRequests,
     shutdown_grace: Duration,
+    drain_timeout: Duration,
     _lock: Option<StoreLock>,
 }
 
@@ -138,6 +148,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         permits: Permits::new(settings.server.max_in_flight),
         readiness: Readiness::default(),
         recorders: Arc::default(),
+        open_requests: OpenRequests::default(),
         dispatchers: Arc::default(),
         providers: Arc::default(),
         is_demo,
@@ -156,7 +167,9 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         server,
         recorders: running.recorders,
         background,
+        open_requests: running.open_requests,
         shutdown_grace: running.settings.server.shutdown_grace,
+        drain_timeout: running.settings.server.drain_timeout,
         _lock: lock,
     })
 }
@@ -165,10 +178,30 @@ impl Running {
     /// Stops taking requests, lets those in flight finish, writes the last events.
     pub async fn drain(self) {
         self.readiness.start_draining();
-        actix_web::rt::time::sleep(self.shutdown_grace).await;
-        self.server.stop(true).await;
+        sleep(self.shutdown_grace).await;
+        self.stop_serving().await;
         self.flush().await;
         self.background.stop();
+    }
+
+    /// Lets what is in flight finish; what the drain timeout finds unfinished tells its client, and ends.
+    async fn stop_serving(&self) {
+        let stopped = self.server.stop(true);
+        let mut stopped = std::pin::pin!(stopped);
+        tokio::select! {
+            () = &mut stopped => {}
+            () = sleep(self.drain_timeout) => {
+                self.readiness.cut();
+                stopped.await;
+            }
+        }
+        // A worker says that it has stopped before it drops its connections: their events are still to come.
+        let ended = async {
+            while self.open_requests.count() > 0 {
+                sleep(OPEN_REQUESTS_POLL).await;
+            }
+        };
+        let _ended_in_time = timeout(LAST_EVENTS_TIMEOUT, ended).await;
     }
 
     /// Hands over what the workers have collected, and waits until it is written.
@@ -177,7 +210,7 @@ impl Running {
         // The second round takes what did not fit into the mailbox, or ended during the first.
         for _ in 0..2 {
             self.recorders.lock().iter().for_each(Recorder::hand_over);
-            let flushed = actix_web::rt::time::timeout(FLUSH_TIMEOUT, self.stats.send(Flush)).await;
+            let flushed = timeout(FLUSH_TIMEOUT, self.stats.send(Flush)).await;
             unwritten = flushed.ok().and_then(Result::ok).unwrap_or(1);
         }
         if unwritten > 0 {
@@ -260,6 +293,7 @@ struct Wiring {
     permits: Permits,
     readiness: Readiness,
     recorders: Arc<Mutex<Vec<Recorder>>>,
+    open_requests: OpenRequests,
     dispatchers: Arc<Mutex<Vec<Addr<Dispatcher>>>>,
     providers: Arc<Mutex<Vec<Addr<ProviderActor>>>>,
     is_demo: bool,
@@ -277,7 +311,8 @@ impl Wiring {
         .workers(workers)
         .keep_alive(CLIENT_KEEP_ALIVE)
         .client_request_timeout(CLIENT_HEAD_TIMEOUT)
-        .shutdown_timeout(drain.as_secs().max(1))
+        // What we cut at the drain timeout has this long to say so.
+        .shutdown_timeout(drain.as_secs().saturating_add(LAST_WORDS_SECONDS))
         .tcp_nodelay(true)
         // Else a client that leaves is noticed only at the next write, and an upstream that is silent works on
         // for nobody.
@@ -297,11 +332,11 @@ impl Wiring {
     /// Builds one worker, on its own thread.
     fn worker(&self) -> Edge {
         let wiring = self.clone();
-        let recorder = Recorder::new(self.stats.clone().recipient());
+        let recorder = Recorder::new(self.stats.clone().recipient(), self.open_requests.clone());
         self.recorders.lock().push(recorder.clone());
-        let dispatcher = DispatcherHandle::start(move || wiring.dispatcher(&recorder));
         Edge {
-            dispatcher,
+            dispatcher: DispatcherHandle::start(move || wiring.dispatcher()),
+            recorder,
             gate: Arc::clone(&self.gate),
             permits: self.permits.clone(),
             catalog: Arc::clone(&self.catalog),
@@ -312,13 +347,12 @@ impl Wiring {
         }
     }
 
-    fn dispatcher(&self, recorder: &Recorder) -> Addr<Dispatcher> {
+    fn dispatcher(&self) -> Addr<Dispatcher> {
         let providers = self.shared.iter().zip(self.catalog.providers());
         let starters = providers.map(|(shared, spec)| (spec.id.clone(), self.provider(Arc::clone(shared))));
         let dispatcher = Dispatcher::new(
             Arc::clone(&self.catalog),
             Roster::start(starters.collect()),
-            recorder.clone(),
             Arc::clone(&self.clock),
             self.dispatcher_settings(),
             self.waiting.clone(),

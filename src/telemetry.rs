@@ -1,5 +1,6 @@
 //! The log: one line an event on stderr, with its facts as key-values; never a key, a prompt or an answer.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use env_logger::{Builder, Target};
@@ -20,7 +21,7 @@ pub fn start(filter: Option<&str>) {
     }
     builder.target(Target::Stderr).format(|out, record| {
         let time = out.timestamp_millis();
-        write!(out, "{time} {:5} {}", record.level(), record.args())?;
+        write!(out, "{time} {:5} {}", record.level(), printable(&record.args().to_string()))?;
         let mut pairs = Pairs(out);
         // A line that cannot be written is lost; there is nowhere to say so.
         let _unwritten = record.key_values().visit(&mut pairs);
@@ -28,6 +29,11 @@ pub fn start(filter: Option<&str>) {
     });
     // A second call, as tests make it, keeps the first log.
     let _is_set_already = builder.try_init();
+}
+
+/// One line is one event: what would break it, or command a terminal, is escaped.
+fn printable(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) { text.escape_debug().to_string().into() } else { text.into() }
 }
 
 /// Writes ` key=value` for each pair.
@@ -39,7 +45,18 @@ impl<'kvs> log::kv::VisitSource<'kvs> for Pairs<'_> {
         key: log::kv::Key<'kvs>,
         value: log::kv::Value<'kvs>,
     ) -> Result<(), log::kv::Error> {
-        write!(self.0, " {key}={value}")?;
+        write!(self.0, " {key}={}", printable(&value.to_string()))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_forge_a_line() {
+        assert_eq!(printable("nope\n2026 INFO forged\u{1b}[31m"), "nope\\n2026 INFO forged\\u{1b}[31m");
+        assert_eq!(printable("as it is"), "as it is");
     }
 }

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::admission::Permit;
-use super::edge::Edge;
-use super::sse_body::SseBody;
+use super::edge::{Edge, Readiness};
+use super::sse_body::{Manner, SseBody};
 use super::surface::Surface;
 use super::{auth, body, error, request_id, served};
 use crate::access::Caller;
@@ -22,6 +22,7 @@ use crate::domain::clock::Moment;
 use crate::domain::usage::Outcome;
 use crate::error::GatewayError;
 use crate::provider::{Answer, EventStream, Whole};
+use crate::stats::Completion;
 
 /// What a surface adds to the common way: how it reads a request and how it shows a whole answer.
 pub(super) struct Dialect {
@@ -30,7 +31,7 @@ pub(super) struct Dialect {
     pub(super) whole: fn(&Whole) -> Bytes,
 }
 
-/// Answers a chat.
+/// Answers a chat. Authentication comes first, in memory; then a permit; then everything that costs.
 ///
 /// Cancel-safe: when the client leaves, the server drops this future or the body that it returned, and with it
 /// the upstream call.
@@ -41,27 +42,59 @@ pub(super) async fn answer(
     payload: &mut Payload,
 ) -> HttpResponse {
     let started_at = edge.clock.now();
-    let result = match admit(edge, request) {
-        Ok(admitted) => take(dialect, edge, request, payload, admitted, started_at).await,
+    let caller = match auth::caller(edge, request) {
+        Ok(caller) => caller,
         Err(refusal) => {
             body::drain(payload).await;
-            Err(refusal)
+            return stranger(&refusal, dialect.surface, request);
         }
     };
-    result.unwrap_or_else(|refusal| refuse(&refusal, dialect.surface, request))
+    // From here on the request is in the statistics, however it ends. Until it is read, only its client can end it.
+    let mut completion = open(edge, request, caller, started_at);
+    completion.ends_as(Outcome::ClientLeft);
+    match admit(dialect, edge, request, payload).await {
+        Ok(admitted) => respond(dialect, edge, admitted, completion).await,
+        Err(refusal) => {
+            completion.finish(refusal.outcome());
+            error::response(&refusal, dialect.surface)
+        }
+    }
 }
 
+fn open(edge: &Edge, request: &HttpRequest, caller: Caller, started_at: Moment) -> Completion {
+    let (recorder, clock) = (edge.recorder.clone(), Arc::clone(&edge.clock));
+    Completion::open(recorder, clock, request_id::of(request), (caller.tenant, caller.key), started_at)
+}
+
+/// A refusal of somebody whom no statistics know. Its words stay out of the log.
+fn stranger(refusal: &GatewayError, surface: Surface, request: &HttpRequest) -> HttpResponse {
+    let id = request_id::of(request);
+    log::info!(request_id = id.as_str(), path = request.path(), status = refusal.status(); "refused at the door");
+    error::response(refusal, surface)
+}
+
+/// A request that may be answered.
 struct Admitted {
-    caller: Caller,
+    chat: ChatRequest,
     permit: Permit,
     max_wait: Option<Duration>,
 }
 
-/// Authentication first, in memory; then a permit; then everything that costs.
-fn admit(edge: &Edge, request: &HttpRequest) -> Result<Admitted, GatewayError> {
-    let caller = auth::caller(edge, request)?;
-    let permit = edge.permits.take()?;
-    Ok(Admitted { caller, permit, max_wait: max_wait(request)? })
+async fn admit(
+    dialect: &Dialect,
+    edge: &Edge,
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> Result<Admitted, GatewayError> {
+    let (permit, max_wait) = match edge.permits.take().and_then(|permit| Ok((permit, max_wait(request)?))) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            body::drain(payload).await;
+            return Err(refusal);
+        }
+    };
+    let body = body::read(payload, edge.settings.request_body_limit).await?;
+    Ok(Admitted { chat: (dialect.read)(body)?, permit, max_wait })
 }
 
 fn max_wait(request: &HttpRequest) -> Result<Option<Duration>, GatewayError> {
@@ -72,32 +105,23 @@ fn max_wait(request: &HttpRequest) -> Result<Option<Duration>, GatewayError> {
     millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(wrong)
 }
 
-async fn take(
+async fn respond(
     dialect: &Dialect,
     edge: &Edge,
-    request: &HttpRequest,
-    payload: &mut Payload,
-    admitted: Admitted,
-    started_at: Moment,
-) -> Result<HttpResponse, GatewayError> {
-    let body = body::read(payload, edge.settings.request_body_limit).await?;
-    let chat = Arc::new((dialect.read)(body)?);
+    Admitted { chat, permit, max_wait }: Admitted,
+    mut completion: Completion,
+) -> HttpResponse {
     let streamed = chat.streamed;
-    let Admitted { caller, permit, max_wait } = admitted;
+    completion.is_streamed(streamed);
+    // Whoever loses it from here on is one of us.
+    completion.ends_as(Outcome::Internal);
     let (reply, answer) = oneshot::channel();
-    edge.dispatcher.send(Dispatch {
-        request: chat,
-        request_id: request_id::of(request),
-        caller: (caller.tenant, caller.key),
-        started_at,
-        max_wait,
-        reply,
-    });
+    edge.dispatcher.send(Dispatch { request: Arc::new(chat), completion, max_wait, reply });
     if streamed {
-        Ok(stream(dialect, edge, answer, permit).await)
-    } else {
-        whole(dialect, edge, answer, permit).await
+        return stream(dialect, edge, answer, permit).await;
     }
+    let whole = whole(dialect, edge, answer, permit).await;
+    whole.unwrap_or_else(|refusal| error::response(&refusal, dialect.surface))
 }
 
 async fn whole(
@@ -106,7 +130,12 @@ async fn whole(
     answer: oneshot::Receiver<Answer>,
     permit: Permit,
 ) -> Result<HttpResponse, GatewayError> {
-    let whole = match answer.await {
+    let answer = tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = edge.readiness.cut_off() => return Err(Readiness::stopping()),
+    };
+    let whole = match answer {
         Ok(Answer::Whole(whole)) => whole,
         Ok(Answer::Refused(refusal)) => return Err(refusal),
         Ok(Answer::Stream(_)) | Err(_) => return Err(GatewayError::Internal),
@@ -128,22 +157,27 @@ async fn stream(
     mut answer: oneshot::Receiver<Answer>,
     permit: Permit,
 ) -> HttpResponse {
-    let (surface, heartbeat, clock) = (dialect.surface, edge.settings.heartbeat, Arc::clone(&edge.clock));
-    let refusal = match timeout(heartbeat, &mut answer).await {
+    let manner = Manner {
+        surface: dialect.surface,
+        heartbeat: edge.settings.heartbeat,
+        clock: Arc::clone(&edge.clock),
+        readiness: edge.readiness.clone(),
+    };
+    let refusal = match timeout(manner.heartbeat, &mut answer).await {
         Err(_) => {
-            let body = SseBody::waiting(answer, surface, heartbeat, clock, permit);
+            let body = SseBody::waiting(answer, manner, permit);
             return event_stream(edge, None, body);
         }
         Ok(Ok(Answer::Stream(events))) => {
             let events: Box<EventStream> = events.take();
             let served = events.served.clone();
-            let body = SseBody::streaming(events, surface, heartbeat, clock, permit);
+            let body = SseBody::streaming(events, manner, permit);
             return event_stream(edge, Some(&served), body);
         }
         Ok(Ok(Answer::Refused(refusal))) => refusal,
         Ok(Ok(Answer::Whole(_)) | Err(_)) => GatewayError::Internal,
     };
-    error::response(&refusal, surface)
+    error::response(&refusal, dialect.surface)
 }
 
 fn event_stream(edge: &Edge, served: Option<&crate::provider::Served>, body: SseBody) -> HttpResponse {
@@ -165,15 +199,4 @@ fn begin_response(edge: &Edge) -> actix_web::HttpResponseBuilder {
         response.insert_header(("x-freellmapi-demo", "simulated"));
     }
     response
-}
-
-/// Renders a refusal; those that never came to the dispatcher are logged here, the others by their event.
-fn refuse(refusal: &GatewayError, surface: Surface, request: &HttpRequest) -> HttpResponse {
-    log::info!(
-        request_id = request_id::of(request).as_str(),
-        path = request.path(),
-        status = refusal.status();
-        "refused: {refusal}"
-    );
-    error::response(refusal, surface)
 }

@@ -4,18 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+
 use crate::access::Gate;
 use crate::db::Store;
 use crate::dispatcher::DispatcherHandle;
 use crate::domain::clock::SharedClock;
 use crate::domain::secret::Secret;
+use crate::error::GatewayError;
 use crate::routing::Catalog;
+use crate::stats::Recorder;
 
 use super::admission::Permits;
 
 /// A worker's view of the gateway. The dispatcher is the worker's own; the rest is shared by all.
 pub struct Edge {
     pub dispatcher: DispatcherHandle,
+    /// The worker's own, too.
+    pub recorder: Recorder,
     pub gate: Arc<Gate>,
     pub permits: Permits,
     pub catalog: Arc<Catalog>,
@@ -37,18 +44,52 @@ pub struct EdgeSettings {
     pub is_demo: bool,
 }
 
-/// Whether the gateway takes new requests.
+/// Whether the gateway takes new requests, and whether those in flight may go on.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness {
-    is_draining: Arc<AtomicBool>,
+pub struct Readiness(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_draining: AtomicBool,
+    is_cut_off: AtomicBool,
+    waiting_for_cut_off: Arc<Notify>,
 }
 
 impl Readiness {
     pub fn start_draining(&self) {
-        self.is_draining.store(true, Ordering::Relaxed);
+        self.0.is_draining.store(true, Ordering::Release);
     }
 
     pub fn is_draining(&self) -> bool {
-        self.is_draining.load(Ordering::Relaxed)
+        self.0.is_draining.load(Ordering::Acquire)
+    }
+
+    /// The time to drain is over: whatever is still in flight is to tell its client so, and to end.
+    pub fn cut(&self) {
+        self.0.is_cut_off.store(true, Ordering::Release);
+        self.0.waiting_for_cut_off.notify_waiters();
+    }
+
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.0.is_cut_off.load(Ordering::Acquire)
+    }
+
+    /// Wakes who polls it when the time is over. What is polled for the first time after that asks
+    /// [`is_cut_off`](Self::is_cut_off) first.
+    pub(super) fn alarm(&self) -> OwnedNotified {
+        Arc::clone(&self.0.waiting_for_cut_off).notified_owned()
+    }
+
+    /// Ends when the time to drain is over. Cancel-safe.
+    pub(super) async fn cut_off(&self) {
+        let alarm = self.alarm();
+        if !self.is_cut_off() {
+            alarm.await;
+        }
+    }
+
+    /// What is said to those whose answers are cut.
+    pub(super) fn stopping() -> GatewayError {
+        GatewayError::unavailable("the gateway is being stopped")
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::surface::Surface;
+use crate::domain::failure::bounded;
 use crate::error::GatewayError;
 
 /// A client should not sit out a wait that is longer than this; it is told so.
@@ -59,8 +60,13 @@ fn value(error: &GatewayError, surface: Surface) -> Value {
     }
 }
 
+/// What is said may repeat what the client sent, but not all of it.
+fn words(error: &GatewayError) -> String {
+    bounded(&error.to_string())
+}
+
 fn original(error: &GatewayError) -> Value {
-    let mut value = json!({"error": error.to_string(), "code": code(error, Surface::Original)});
+    let mut value = json!({"error": words(error), "code": code(error, Surface::Original)});
     if let (Some(delay), Some(object)) = (error.retry_after(), value.as_object_mut()) {
         object.insert("retry_after".to_owned(), seconds(delay).into());
     }
@@ -89,7 +95,7 @@ fn openai(error: &GatewayError) -> Value {
         GatewayError::Unavailable { .. } => ("server_error", None, Some("service_unavailable")),
         GatewayError::Internal => ("server_error", None, Some("internal_error")),
     };
-    json!({"error": {"message": error.to_string(), "type": kind, "param": param, "code": code}})
+    json!({"error": {"message": words(error), "type": kind, "param": param, "code": code}})
 }
 
 #[cfg(test)]

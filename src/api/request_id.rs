@@ -3,14 +3,18 @@
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Version};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpRequest};
 
+use super::edge::Edge;
 use crate::domain::ids::RequestId;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Middleware: keeps a sane incoming id or mints one, for the handlers and for the answer.
+/// Middleware: keeps a sane incoming id or mints one, for the handlers and for the answer; closes the connection
+/// after it while the gateway drains, or where the client's protocol needs it.
 ///
 /// # Errors
 /// Those of the service behind it.
@@ -24,6 +28,16 @@ pub async fn tag_request<B: MessageBody>(
     let mut response = next.call(request).await?;
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    let is_draining =
+        response.request().app_data::<Data<Edge>>().is_some_and(|edge| edge.readiness.is_draining());
+    let is_old = response.request().version() < Version::HTTP_11;
+    let head = response.response_mut().head_mut();
+    // HTTP/1.0 knows no chunks: its streams end with the connection.
+    head.no_chunking(is_old);
+    // While we drain, the client's next request belongs on a connection to somebody else.
+    if is_old || is_draining {
+        head.set_connection_type(ConnectionType::Close);
     }
     Ok(response)
 }

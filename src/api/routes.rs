@@ -1,10 +1,10 @@
 //! Every path.
 
-use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Resource};
+use actix_web::web::{self, Payload, ServiceConfig};
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder};
 
 use super::surface::Surface;
-use super::{error, health, openai, original};
+use super::{body, error, health, openai, original};
 use crate::error::GatewayError;
 
 /// Adds all routes to an application that has an `Edge` as data.
@@ -13,42 +13,53 @@ pub fn configure(config: &mut ServiceConfig) {
         config.service(post(path).route(web::post().to(original::chat::chat)));
     }
     for path in ["/api/models.php", "/api/models"] {
-        config.service(get(path).route(web::get().to(original::models::models)));
+        config.service(get(path, original::models::models));
     }
     for path in ["/api/stats.php", "/api/stats"] {
-        config.service(get(path).route(web::get().to(original::stats::stats)));
+        config.service(get(path, original::stats::stats));
     }
     config
         .service(post("/v1/chat/completions").route(web::post().to(openai::chat::chat)))
-        .service(get("/v1/models").route(web::get().to(openai::models::list)))
-        .service(get("/v1/models/{name:.*}").route(web::get().to(openai::models::one)))
-        .service(get("/livez").route(web::get().to(health::live)))
-        .service(get("/readyz").route(web::get().to(health::ready)))
+        .service(get("/v1/models", openai::models::list))
+        .service(get("/v1/models/{name:.*}", openai::models::one))
+        .service(get("/livez", health::live))
+        .service(get("/readyz", health::ready))
         .default_service(web::to(unknown_path));
 }
 
-fn get(path: &str) -> Resource {
-    web::resource(path).default_service(web::to(only_get))
+/// What is read: GET, and HEAD, as monitors and balancers ask.
+fn get<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args> + Clone,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(handler.clone()))
+        .route(web::head().to(handler))
+        .default_service(web::to(only_get))
 }
 
 fn post(path: &str) -> Resource {
     web::resource(path).default_service(web::to(only_post))
 }
 
-async fn only_get(request: HttpRequest) -> HttpResponse {
-    error::response(&GatewayError::MethodNotAllowed { allow: "GET" }, surface_of(&request))
+async fn only_get(request: HttpRequest, payload: Payload) -> HttpResponse {
+    refuse(&GatewayError::MethodNotAllowed { allow: "GET, HEAD" }, &request, payload).await
 }
 
-async fn only_post(request: HttpRequest) -> HttpResponse {
-    error::response(&GatewayError::MethodNotAllowed { allow: "POST" }, surface_of(&request))
+async fn only_post(request: HttpRequest, payload: Payload) -> HttpResponse {
+    refuse(&GatewayError::MethodNotAllowed { allow: "POST" }, &request, payload).await
 }
 
-/// How much of an unknown path is repeated to the client.
-const SHOWN_MAX_CHARS: usize = 100;
+async fn unknown_path(request: HttpRequest, payload: Payload) -> HttpResponse {
+    let path = request.path().to_owned();
+    refuse(&GatewayError::UnknownPath { path }, &request, payload).await
+}
 
-async fn unknown_path(request: HttpRequest) -> HttpResponse {
-    let path = request.path().chars().take(SHOWN_MAX_CHARS).collect();
-    error::response(&GatewayError::UnknownPath { path }, surface_of(&request))
+async fn refuse(refusal: &GatewayError, request: &HttpRequest, mut payload: Payload) -> HttpResponse {
+    body::drain(&mut payload).await;
+    error::response(refusal, surface_of(request))
 }
 
 fn surface_of(request: &HttpRequest) -> Surface {

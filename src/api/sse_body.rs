@@ -7,9 +7,11 @@ use std::time::Duration;
 use actix_web::rt::time::{Sleep, sleep};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use tokio::sync::futures::OwnedNotified;
 use tokio::sync::oneshot;
 
 use super::admission::Permit;
+use super::edge::Readiness;
 use super::surface::Surface;
 use super::{error, served};
 use crate::domain::clock::{Moment, SharedClock};
@@ -19,13 +21,20 @@ use crate::provider::{Answer, EventStream};
 
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
+/// How a stream is shown to its client.
+pub(super) struct Manner {
+    pub(super) surface: Surface,
+    pub(super) heartbeat: Duration,
+    pub(super) clock: SharedClock,
+    pub(super) readiness: Readiness,
+}
+
 /// Dropping it, as the server does when the client leaves, aborts the request.
 pub(super) struct SseBody {
     state: State,
-    surface: Surface,
-    heartbeat: Duration,
+    manner: Manner,
     beat: Pin<Box<Sleep>>,
-    clock: SharedClock,
+    cut_off: Pin<Box<OwnedNotified>>,
     last_byte_at: Moment,
     /// Held to the last byte.
     _permit: Permit,
@@ -40,41 +49,23 @@ enum State {
 
 impl SseBody {
     /// A stream whose first event is there.
-    pub(super) fn streaming(
-        events: Box<EventStream>,
-        surface: Surface,
-        heartbeat: Duration,
-        clock: SharedClock,
-        permit: Permit,
-    ) -> Self {
-        Self::new(State::Streaming(events), surface, heartbeat, clock, permit)
+    pub(super) fn streaming(events: Box<EventStream>, manner: Manner, permit: Permit) -> Self {
+        Self::new(State::Streaming(events), manner, permit)
     }
 
     /// A stream that begins with the first heartbeat.
-    pub(super) fn waiting(
-        answer: oneshot::Receiver<Answer>,
-        surface: Surface,
-        heartbeat: Duration,
-        clock: SharedClock,
-        permit: Permit,
-    ) -> Self {
-        let mut body = Self::new(State::Waiting(answer), surface, heartbeat, clock, permit);
+    pub(super) fn waiting(answer: oneshot::Receiver<Answer>, manner: Manner, permit: Permit) -> Self {
+        let mut body = Self::new(State::Waiting(answer), manner, permit);
         body.beat.set(sleep(Duration::ZERO));
-        body.last_byte_at = body.last_byte_at - heartbeat;
+        body.last_byte_at = body.last_byte_at - body.manner.heartbeat;
         body
     }
 
-    fn new(state: State, surface: Surface, heartbeat: Duration, clock: SharedClock, permit: Permit) -> Self {
-        let last_byte_at = clock.now();
-        Self {
-            state,
-            surface,
-            heartbeat,
-            beat: Box::pin(sleep(heartbeat)),
-            clock,
-            last_byte_at,
-            _permit: permit,
-        }
+    fn new(state: State, manner: Manner, permit: Permit) -> Self {
+        let beat = Box::pin(sleep(manner.heartbeat));
+        let cut_off = Box::pin(manner.readiness.alarm());
+        let last_byte_at = manner.clock.now();
+        Self { state, manner, beat, cut_off, last_byte_at, _permit: permit }
     }
 
     /// The next bytes of the answer; pending while there are none.
@@ -86,7 +77,7 @@ impl SseBody {
                 Poll::Ready(Some(self.begin(answer.unwrap_or(Answer::Refused(GatewayError::Internal)))))
             }
             State::Streaming(events) => Poll::Ready(match ready!(events.poll_next_unpin(context)) {
-                Some(Ok(event)) => Some(self.surface.event(event)),
+                Some(Ok(event)) => Some(self.manner.surface.event(event)),
                 Some(Err(failure)) => Some(self.end(&cut(&failure))),
                 None => None,
             }),
@@ -110,18 +101,29 @@ impl SseBody {
     /// Ends in-band and without `[DONE]`: a cut answer never looks complete.
     fn end(&mut self, error: &GatewayError) -> Bytes {
         self.state = State::Over;
-        error::event(error, self.surface)
+        error::event(error, self.manner.surface)
+    }
+
+    /// Ends the stream when the time to drain is over.
+    fn poll_cut_off(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        if !self.manner.readiness.is_cut_off() {
+            ready!(self.cut_off.as_mut().poll(context));
+        }
+        if let State::Streaming(events) = &mut self.state {
+            events.cut();
+        }
+        Poll::Ready(self.end(&Readiness::stopping()))
     }
 
     fn poll_beat(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         loop {
             ready!(self.beat.as_mut().poll(context));
-            let silence = self.clock.now().saturating_since(self.last_byte_at);
-            if silence >= self.heartbeat {
-                self.beat.set(sleep(self.heartbeat));
+            let silence = self.manner.clock.now().saturating_since(self.last_byte_at);
+            if silence >= self.manner.heartbeat {
+                self.beat.set(sleep(self.manner.heartbeat));
                 return Poll::Ready(KEEP_ALIVE);
             }
-            self.beat.set(sleep(self.heartbeat - silence));
+            self.beat.set(sleep(self.manner.heartbeat - silence));
         }
     }
 }
@@ -138,9 +140,12 @@ impl Stream for SseBody {
         let bytes = match self.poll_answer(context) {
             Poll::Ready(Some(bytes)) => bytes,
             Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => ready!(self.poll_beat(context)),
+            Poll::Pending => match self.poll_cut_off(context) {
+                Poll::Ready(bytes) => bytes,
+                Poll::Pending => ready!(self.poll_beat(context)),
+            },
         };
-        self.last_byte_at = self.clock.now();
+        self.last_byte_at = self.manner.clock.now();
         Poll::Ready(Some(Ok(bytes)))
     }
 }

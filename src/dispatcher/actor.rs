@@ -16,7 +16,6 @@ use crate::error::GatewayError;
 use crate::provider::{Job, Returned, Route, Try, Verdict};
 use crate::quota::Refusal;
 use crate::routing::{self, Catalog, Plan, Target};
-use crate::stats::{Completion, Recorder};
 
 /// Only requests with an admission permit send messages here; the bound is theirs (see `ProviderActor`).
 const MAILBOX_CAPACITY: usize = 1_024;
@@ -41,7 +40,6 @@ pub struct Waiting(Arc<AtomicUsize>);
 pub struct Dispatcher {
     catalog: Arc<Catalog>,
     roster: Roster,
-    recorder: Recorder,
     clock: SharedClock,
     settings: DispatcherSettings,
     waiting: Waiting,
@@ -51,19 +49,15 @@ impl Dispatcher {
     pub fn new(
         catalog: Arc<Catalog>,
         roster: Roster,
-        recorder: Recorder,
         clock: SharedClock,
         settings: DispatcherSettings,
         waiting: Waiting,
     ) -> Self {
-        Self { catalog, roster, recorder, clock, settings, waiting }
+        Self { catalog, roster, clock, settings, waiting }
     }
 
     fn open(&self, dispatch: Dispatch) -> Box<Job> {
-        let Dispatch { request, request_id, caller, started_at, max_wait, reply } = dispatch;
-        let (recorder, clock) = (self.recorder.clone(), Arc::clone(&self.clock));
-        let streamed = request.streamed;
-        let completion = Completion::open(recorder, clock, request_id, caller, streamed, started_at);
+        let Dispatch { request, completion, max_wait, reply } = dispatch;
         let max_wait = max_wait.map_or(self.settings.max_wait, |wait| wait.min(self.settings.max_wait));
         let route = Route { wait_until: self.clock.now() + max_wait, ..Route::default() };
         Box::new(Job { request, completion, reply, route })
@@ -80,7 +74,7 @@ impl Dispatcher {
     fn begin(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
         match self.plan(&job.request) {
             Ok(plan) => {
-                job.route.plan = plan;
+                job.route.plan = plan.without(&job.route.failed);
                 self.step(job, context);
             }
             Err(error) => job.refuse(error),
@@ -93,7 +87,7 @@ impl Dispatcher {
         }
         match course::next_step(&mut job.route, self.clock.now()) {
             Step::Ask(target) => self.ask(job, target, context),
-            Step::WaitUntil(instant) => self.wait(job, instant, context),
+            Step::Wait { until, room_at } => self.wait(job, until, room_at, context),
             Step::Refuse(error) => job.refuse(error),
         }
     }
@@ -111,11 +105,11 @@ impl Dispatcher {
     }
 
     /// Comes back to the request when capacity should be there; ends it at once when its client leaves.
-    fn wait(&self, mut job: Box<Job>, until: Moment, context: &Context<Self>) {
+    fn wait(&self, mut job: Box<Job>, until: Moment, room_at: Moment, context: &Context<Self>) {
         let now = self.clock.now();
         if self.waiting.0.fetch_add(1, Ordering::Relaxed) >= self.settings.max_waiting {
             self.waiting.0.fetch_sub(1, Ordering::Relaxed);
-            return job.refuse(GatewayError::NoCapacity { retry_after: until.saturating_since(now) });
+            return job.refuse(GatewayError::NoCapacity { retry_after: room_at.saturating_since(now) });
         }
         let seat = Seat(self.waiting.clone());
         let pause = until.saturating_since(now);
@@ -178,6 +172,10 @@ impl Handler<Returned> for Dispatcher {
                 course::note_refusal(&mut job.route, &refusal);
                 None
             }
+            Verdict::Off(until) => {
+                course::note_off(&mut job.route, until);
+                None
+            }
             Verdict::Failed(failure) => {
                 let (attempts, now) = (job.completion.attempts(), self.clock.now());
                 course::note_failure(&mut job.route, failure, attempts, self.settings.max_attempts, now)
@@ -194,8 +192,7 @@ impl Handler<Resume> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, Resume(mut job): Resume, context: &mut Self::Context) {
-        let route = &mut job.route;
-        (route.room_at, route.is_too_large, route.last_failure) = (None, false, None);
+        (job.route.room_at, job.route.off_until) = (None, None);
         self.begin(job, context);
     }
 }

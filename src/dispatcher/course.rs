@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use crate::domain::clock::Moment;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
-use crate::error::GatewayError;
+use crate::error::{DEFAULT_RETRY_AFTER, GatewayError};
 use crate::provider::Route;
 use crate::quota::Refusal;
 use crate::routing::{Next, NoPlan, Target, after_failure};
-
-/// When an upstream's 429 says nothing of its end, it is asked about again after this time.
-const UNSTATED_PAUSE: Duration = Duration::from_secs(30);
 
 /// While a request waits it asks again this often: what is in flight may end sooner than its window.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -22,7 +19,11 @@ const WAIT_MIN: Duration = Duration::from_millis(5);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Ask(Target),
-    WaitUntil(Moment),
+    /// Come back at `until`; room is expected at `room_at`.
+    Wait {
+        until: Moment,
+        room_at: Moment,
+    },
     Refuse(GatewayError),
 }
 
@@ -32,6 +33,11 @@ pub(super) fn note_refusal(route: &mut Route, refusal: &Refusal) {
         Refusal::NotUntil(instant) => note_room(route, *instant),
         Refusal::TooLarge => route.is_too_large = true,
     }
+}
+
+/// The candidate that was asked is off until then.
+pub(super) fn note_off(route: &mut Route, until: Moment) {
+    route.off_until = Some(route.off_until.map_or(until, |earliest| earliest.min(until)));
 }
 
 /// The candidate that was asked has failed: the error to end with, if it ends here.
@@ -44,19 +50,15 @@ pub(super) fn note_failure(
 ) -> Option<GatewayError> {
     let asked = route.asked.take();
     let is_repeated = asked.is_some() && route.failed_at == asked;
-    let next = after_failure(failure.kind, attempts, max_attempts, is_repeated);
     route.failed_at = asked;
-    match failure.kind {
-        FailureKind::RateLimited => note_room(route, now + failure.retry_after.unwrap_or(UNSTATED_PAUSE)),
-        FailureKind::TooLarge => route.is_too_large = true,
-        _ => {}
-    }
-    let end = match next {
-        Next::NextCandidate => None,
+    route.is_too_large |= failure.kind == FailureKind::TooLarge;
+    let end = match after_failure(failure.kind, attempts, max_attempts, is_repeated) {
+        Next::NextCandidate => {
+            route.failed.extend(asked);
+            None
+        }
         Next::SameCandidate => {
-            if let Some(target) = asked {
-                route.plan.again(target);
-            }
+            asked.into_iter().for_each(|target| route.plan.again(target));
             None
         }
         Next::Reject => Some(rejected(&failure)),
@@ -72,15 +74,37 @@ pub(super) fn next_step(route: &mut Route, now: Moment) -> Step {
         route.asked = Some(target);
         return Step::Ask(target);
     }
-    match (route.room_at, &route.last_failure) {
-        (Some(instant), _) if instant <= route.wait_until => {
-            Step::WaitUntil(instant.min(now + ASK_AGAIN).max(now + WAIT_MIN))
+    match route.room_at {
+        Some(room_at) if room_at <= route.wait_until => {
+            Step::Wait { until: room_at.min(now + ASK_AGAIN).max(now + WAIT_MIN), room_at }
         }
-        (Some(instant), _) => Step::Refuse(no_capacity(instant, now)),
-        (None, Some(failure)) if failure.kind != FailureKind::TooLarge => Step::Refuse(all_failed(failure)),
-        (None, _) if route.is_too_large => Step::Refuse(too_large()),
-        (None, _) => Step::Refuse(GatewayError::Internal),
+        Some(room_at) => Step::Refuse(no_capacity(room_at, now)),
+        None => Step::Refuse(nobody(route, now)),
     }
+}
+
+/// Nobody will have room, for want of capacity at least.
+fn nobody(route: &Route, now: Moment) -> GatewayError {
+    let failed = route.last_failure.as_ref().filter(|failure| failure.kind != FailureKind::TooLarge);
+    match (failed, route.off_until) {
+        (Some(failure), off_until) => unavailable(
+            format!("every provider that could answer failed; the last one: {}", failure.kind.explanation()),
+            off_until,
+            now,
+        ),
+        (None, Some(_)) => unavailable(
+            "every provider that could answer is out of order for now".to_owned(),
+            route.off_until,
+            now,
+        ),
+        (None, None) if route.is_too_large => too_large(),
+        (None, None) => GatewayError::Internal,
+    }
+}
+
+fn unavailable(message: String, off_until: Option<Moment>, now: Moment) -> GatewayError {
+    let retry_after = off_until.map_or(DEFAULT_RETRY_AFTER, |instant| instant.saturating_since(now));
+    GatewayError::Unavailable { message, retry_after: retry_after.max(DEFAULT_RETRY_AFTER) }
 }
 
 /// The words for a request without a single candidate.
@@ -109,8 +133,10 @@ fn no_capacity(instant: Moment, now: Moment) -> GatewayError {
     GatewayError::NoCapacity { retry_after: instant.saturating_since(now) }
 }
 
+/// Here alone the upstream's own words are passed on: they say what is wrong with the client's own request.
 fn rejected(failure: &UpstreamFailure) -> GatewayError {
-    let message = format!("the provider refused this request: {}", failure.detail);
+    let reason = failure.message.as_deref().unwrap_or("it does not say why");
+    let message = format!("the provider refused this request: {reason}");
     GatewayError::BadRequest { field: None, message }
 }
 
@@ -122,13 +148,6 @@ fn gave_up(route: &Route, failure: &UpstreamFailure, attempts: u32, now: Moment)
             failure.kind.explanation()
         )),
     }
-}
-
-fn all_failed(failure: &UpstreamFailure) -> GatewayError {
-    GatewayError::unavailable(format!(
-        "every provider that could answer failed; the last one: {}",
-        failure.kind.explanation()
-    ))
 }
 
 fn too_large() -> GatewayError {
@@ -148,7 +167,7 @@ mod tests {
     }
 
     fn failure(kind: FailureKind) -> UpstreamFailure {
-        UpstreamFailure::new(kind, "words of the upstream")
+        UpstreamFailure::new(kind, "our words").with_message("words of the upstream")
     }
 
     #[test]
@@ -156,9 +175,11 @@ mod tests {
         let mut route = route();
         note_refusal(&mut route, &Refusal::NotUntil(NOW + Duration::from_secs(19)));
         note_refusal(&mut route, &Refusal::NotUntil(NOW + Duration::from_secs(3)));
-        assert_eq!(next_step(&mut route, NOW), Step::WaitUntil(NOW + ASK_AGAIN));
-        note_refusal(&mut route, &Refusal::NotUntil(NOW + Duration::from_millis(300)));
-        assert_eq!(next_step(&mut route, NOW), Step::WaitUntil(NOW + Duration::from_millis(300)));
+        let room_at = NOW + Duration::from_secs(3);
+        assert_eq!(next_step(&mut route, NOW), Step::Wait { until: NOW + ASK_AGAIN, room_at });
+        let room_at = NOW + Duration::from_millis(300);
+        note_refusal(&mut route, &Refusal::NotUntil(room_at));
+        assert_eq!(next_step(&mut route, NOW), Step::Wait { until: room_at, room_at });
     }
 
     #[test]
@@ -181,18 +202,38 @@ mod tests {
         let mut route = route();
         note_refusal(&mut route, &Refusal::TooLarge);
         note_refusal(&mut route, &Refusal::NotUntil(NOW + Duration::from_secs(1)));
-        assert!(matches!(next_step(&mut route, NOW), Step::WaitUntil(_)));
+        assert!(matches!(next_step(&mut route, NOW), Step::Wait { .. }));
     }
 
     #[test]
-    fn an_upstream_429_is_missing_capacity() {
+    fn an_upstream_429_asks_the_candidates_next_account_and_then_waits_as_it_says() {
+        let target = Target { provider: 0, model: crate::quota::ModelIndex(0) };
+        let mut route = Route { asked: Some(target), ..route() };
+        assert_eq!(note_failure(&mut route, failure(FailureKind::RateLimited), 1, 6, NOW), None);
+        assert_eq!(next_step(&mut route, NOW), Step::Ask(target));
+        let room_at = NOW + Duration::from_secs(30);
+        note_refusal(&mut route, &Refusal::NotUntil(room_at));
+        let refused = GatewayError::NoCapacity { retry_after: Duration::from_secs(30) };
+        assert_eq!(next_step(&mut route, NOW), Step::Refuse(refused));
+    }
+
+    #[test]
+    fn what_is_off_is_no_missing_capacity() {
         let mut route = route();
-        let limited = UpstreamFailure {
-            retry_after: Some(Duration::from_secs(2)),
-            ..failure(FailureKind::RateLimited)
+        note_off(&mut route, NOW + Duration::from_secs(600));
+        note_off(&mut route, NOW + Duration::from_secs(7));
+        let Step::Refuse(GatewayError::Unavailable { retry_after, .. }) = next_step(&mut route, NOW) else {
+            panic!("expected a refusal")
         };
-        assert_eq!(note_failure(&mut route, limited, 1, 6, NOW), None);
-        assert_eq!(next_step(&mut route, NOW), Step::WaitUntil(NOW + ASK_AGAIN));
+        assert_eq!(retry_after, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn who_has_failed_is_remembered() {
+        let target = Target { provider: 0, model: crate::quota::ModelIndex(0) };
+        let mut route = Route { asked: Some(target), ..route() };
+        assert_eq!(note_failure(&mut route, failure(FailureKind::Upstream), 1, 6, NOW), None);
+        assert_eq!(route.failed, [target]);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::domain::chat::ChatRequest;
-use crate::domain::clock::Moment;
-use crate::domain::ids::{KeyId, ProviderId, RequestId, TenantId};
+use crate::domain::ids::ProviderId;
 use crate::provider::{Answer, Job};
+use crate::stats::Completion;
 
 /// Asks for an answer to a chat. Sent by the edge of the same worker for a request that holds an admission
 /// permit. Exactly one answer comes over `reply`; none means that the request was lost to a fault of ours.
@@ -18,10 +18,8 @@ use crate::provider::{Answer, Job};
 #[rtype(result = "()")]
 pub struct Dispatch {
     pub request: Arc<ChatRequest>,
-    pub request_id: RequestId,
-    pub caller: (TenantId, KeyId),
-    /// When the request came in.
-    pub started_at: Moment,
+    /// Records the request when it ends, whatever becomes of it.
+    pub completion: Completion,
     /// How long the client lets us wait for capacity; the configured bound holds all the same.
     pub max_wait: Option<Duration>,
     /// The client has left when its other end is closed.

@@ -1,6 +1,5 @@
 //! How an attempt at an upstream can fail: data to decide on.
 
-use std::fmt;
 use std::time::Duration;
 
 /// What went wrong, as far as the next step depends on it. The text is a metric label: it never changes.
@@ -76,38 +75,45 @@ impl FailureKind {
     }
 }
 
-/// The longest text of an upstream that is kept. Chosen: enough for the longest useful message seen.
-const DETAIL_MAX_CHARS: usize = 500;
+/// The longest foreign text that is kept. Chosen: enough for the longest useful message seen.
+const TEXT_MAX_CHARS: usize = 500;
 
 /// One failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamFailure {
     pub kind: FailureKind,
     pub status: Option<u16>,
-    /// The upstream's own words or ours on what happened; bounded, without control characters.
+    /// Our words on what happened: fit for the log.
     pub detail: String,
+    /// The upstream's own words, bounded and without control characters. They may repeat a prompt or name an
+    /// account: never for the log, and for the client only where it is told what is wrong with its request.
+    pub message: Option<String>,
     /// When the upstream said to come back.
     pub retry_after: Option<Duration>,
 }
 
 impl UpstreamFailure {
     pub fn new(kind: FailureKind, detail: &str) -> Self {
-        Self { kind, status: None, detail: bounded(detail), retry_after: None }
+        Self { kind, status: None, detail: bounded(detail), message: None, retry_after: None }
     }
-}
 
-fn bounded(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(DETAIL_MAX_CHARS).collect()
-}
+    /// The same with the upstream's own words.
+    pub fn with_message(self, message: &str) -> Self {
+        Self { message: Some(bounded(message)), ..self }
+    }
 
-impl fmt::Display for UpstreamFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.as_str())?;
-        if let Some(status) = self.status {
-            write!(f, " (HTTP {status})")?;
+    /// Blanks `secret` wherever the upstream repeats it.
+    pub fn without_secret(mut self, secret: &str) -> Self {
+        if let Some(message) = &mut self.message {
+            *message = message.replace(secret, "[secret]");
         }
-        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+        self
     }
+}
+
+/// `text`, shortened, without what could forge a line or command a terminal.
+pub fn bounded(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(TEXT_MAX_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -116,8 +122,17 @@ mod tests {
 
     #[test]
     fn an_upstream_text_is_bounded_and_printable() {
-        let failure = UpstreamFailure::new(FailureKind::Upstream, &"a\u{1b}[31m\n".repeat(1_000));
-        assert_eq!(failure.detail.chars().count(), DETAIL_MAX_CHARS);
-        assert!(!failure.detail.chars().any(char::is_control));
+        let failure =
+            UpstreamFailure::new(FailureKind::Upstream, "").with_message(&"a\u{1b}[31m\n".repeat(1_000));
+        let message = failure.message.unwrap();
+        assert_eq!(message.chars().count(), TEXT_MAX_CHARS);
+        assert!(!message.chars().any(char::is_control));
+    }
+
+    #[test]
+    fn a_secret_that_an_upstream_repeats_is_blanked() {
+        let failure =
+            UpstreamFailure::new(FailureKind::InvalidRequest, "").with_message("bad key gsk_1, use gsk_2");
+        assert_eq!(failure.without_secret("gsk_1").message.unwrap(), "bad key [secret], use gsk_2");
     }
 }

@@ -66,11 +66,19 @@ impl ProviderActor {
     fn follow(&mut self, answer: Answer, attempt: Try, added_output_cap: Option<u64>) {
         match answer {
             Answer::Granted(hold) => self.begin(attempt, hold, added_output_cap),
-            Answer::Refused(refusal) => give_back(attempt, refusal),
+            Answer::Refused(refusal) => self.give_back(attempt, refusal),
             Answer::Pending(ticket) => {
                 self.waiting.insert(ticket, (attempt, added_output_cap));
             }
         }
+    }
+
+    fn give_back(&self, Try { job, model, back }: Try, refusal: Refusal) {
+        let verdict = match (refusal, self.shared.off_until(model)) {
+            (Refusal::NotUntil(_), Some(instant)) => Verdict::Off(instant),
+            (refusal, _) => Verdict::Refused(refusal),
+        };
+        back.do_send(Returned { job, verdict });
     }
 
     fn begin(&self, Try { job, back, .. }: Try, hold: Hold, added_output_cap: Option<u64>) {
@@ -103,7 +111,7 @@ impl Handler<Try> for ProviderActor {
 
     fn handle(&mut self, attempt: Try, _: &mut Self::Context) {
         let Some(model) = self.shared.model(attempt.model) else {
-            return give_back(attempt, Refusal::TooLarge);
+            return self.give_back(attempt, Refusal::TooLarge);
         };
         let (demand, added_output_cap) = self.demand(&attempt.job, model, attempt.model);
         let answer = self.shared.reserve(&demand);
@@ -119,10 +127,6 @@ impl Handler<LedgerAnswered> for ProviderActor {
             self.follow(answer, attempt, added_output_cap);
         }
     }
-}
-
-fn give_back(Try { job, back, .. }: Try, refusal: Refusal) {
-    back.do_send(Returned { job, verdict: Verdict::Refused(refusal) });
 }
 
 impl Handler<ObserveProvider> for ProviderActor {

@@ -112,11 +112,12 @@ impl Attempt {
     async fn error_answer(&self, response: Response) -> UpstreamFailure {
         let (status, retry_after) = (response.status, response.retry_after);
         let body = response.body.read_error().await;
-        adapter(self.guard.shared().spec().dialect).classify(&ErrorAnswer {
-            status,
-            retry_after,
-            body: &body,
-        })
+        let shared = self.guard.shared();
+        let failure =
+            adapter(shared.spec().dialect).classify(&ErrorAnswer { status, retry_after, body: &body });
+        let account = shared.account(self.guard.account());
+        let keys = account.map(|account| account.keys.as_slice()).unwrap_or_default();
+        keys.iter().fold(failure, |failure, key| failure.without_secret(key.expose()))
     }
 
     async fn whole(&mut self, response: Response) -> Result<Success, UpstreamFailure> {

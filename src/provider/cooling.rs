@@ -26,9 +26,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub(super) enum Cooling {
     /// Nothing: the failure says nothing about the future.
     None,
-    /// The model on this account. `None`: for as long as the escalation says.
-    Model(Option<Duration>),
-    /// The account with all its models.
+    /// There is no capacity on this account. `None`: for as long as the escalation says.
+    Limit(Option<Duration>),
+    /// The model on this account is off.
+    Model(Duration),
+    /// The account is off, with all its models.
     Account(Duration),
     /// Counts against the provider as a whole.
     Provider,
@@ -37,13 +39,15 @@ pub(super) enum Cooling {
 /// The one table of what a failure costs whom.
 pub(super) fn cooling(kind: FailureKind, retry_after: Option<Duration>) -> Cooling {
     match kind {
-        FailureKind::RateLimited => Cooling::Model(retry_after.map(|delay| delay.min(RETRY_AFTER_MAX))),
+        FailureKind::RateLimited => Cooling::Limit(retry_after.map(|delay| delay.min(RETRY_AFTER_MAX))),
         FailureKind::Unauthorized | FailureKind::PaymentRequired => Cooling::Account(ACCOUNT_OFF),
-        FailureKind::ModelGone => Cooling::Model(Some(MODEL_OFF)),
-        FailureKind::Connect | FailureKind::Upstream | FailureKind::Protocol | FailureKind::Timeout(_) => {
-            Cooling::Provider
-        }
-        FailureKind::Closed | FailureKind::TooLarge | FailureKind::InvalidRequest => Cooling::None,
+        FailureKind::ModelGone => Cooling::Model(MODEL_OFF),
+        FailureKind::Connect
+        | FailureKind::Closed
+        | FailureKind::Upstream
+        | FailureKind::Protocol
+        | FailureKind::Timeout(_) => Cooling::Provider,
+        FailureKind::TooLarge | FailureKind::InvalidRequest => Cooling::None,
     }
 }
 
@@ -96,7 +100,7 @@ mod tests {
     #[test]
     fn an_absurd_delay_is_capped() {
         let absurd = Duration::from_secs(u64::MAX);
-        assert_eq!(cooling(FailureKind::RateLimited, Some(absurd)), Cooling::Model(Some(RETRY_AFTER_MAX)));
+        assert_eq!(cooling(FailureKind::RateLimited, Some(absurd)), Cooling::Limit(Some(RETRY_AFTER_MAX)));
     }
 
     #[test]

@@ -33,11 +33,15 @@ pub struct Route {
     pub wait_until: Moment,
     /// The earliest instant at which a candidate that refused would have room.
     pub room_at: Option<Moment>,
+    /// The earliest instant at which a candidate that is off may be asked again.
+    pub off_until: Option<Moment>,
     /// Whether every refusal so far was for good.
     pub is_too_large: bool,
     pub last_failure: Option<UpstreamFailure>,
     /// The candidate that failed last, to see a repetition.
     pub failed_at: Option<Target>,
+    /// The candidates that are not asked for this request any more.
+    pub failed: Vec<Target>,
     /// Time spent waiting for capacity.
     pub waited: std::time::Duration,
 }

@@ -4,6 +4,7 @@ use actix::{Message, Recipient};
 
 use super::job::Job;
 use super::shared::ProviderSnapshot;
+use crate::domain::clock::Moment;
 use crate::domain::failure::UpstreamFailure;
 use crate::quota::{Answer, ModelIndex, Refusal, Ticket};
 
@@ -31,6 +32,8 @@ pub struct Returned {
 pub enum Verdict {
     /// Our own books said no; nothing was sent.
     Refused(Refusal),
+    /// It is left alone until then, because of failures and not for want of capacity.
+    Off(Moment),
     /// The attempt failed.
     Failed(UpstreamFailure),
 }

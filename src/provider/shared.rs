@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::cooling::{Cooling, Streak, cooling};
-use crate::domain::clock::SharedClock;
-use crate::domain::failure::{FailureKind, UpstreamFailure};
+use crate::domain::clock::{Moment, SharedClock};
+use crate::domain::failure::UpstreamFailure;
 use crate::domain::ids::ProviderId;
 use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
 use crate::quota::{AccountIndex, Answer, Book, BookSnapshot, Demand, Escalation, Hold, ModelIndex, Spent};
@@ -27,6 +27,8 @@ struct State {
     streak: Streak,
     /// Of 429s that state no delay, by account and model.
     escalations: Vec<Vec<Escalation>>,
+    /// Until when failures, not limits, keep an account and model from being asked.
+    off_until: Vec<Vec<Moment>>,
 }
 
 /// What a provider holds, for `Observe`.
@@ -40,7 +42,8 @@ impl ProviderShared {
     pub fn new(spec: Arc<ProviderSpec>, clock: SharedClock) -> Self {
         let models = spec.models.len();
         let escalations = spec.accounts.iter().map(|_| vec![Escalation::default(); models]).collect();
-        let state = State { book: Book::new(&spec), streak: Streak::default(), escalations };
+        let off_until = spec.accounts.iter().map(|_| vec![Moment::default(); models]).collect();
+        let state = State { book: Book::new(&spec), streak: Streak::default(), escalations, off_until };
         Self { spec, clock, state: Mutex::new(state) }
     }
 
@@ -95,26 +98,36 @@ impl ProviderShared {
         let mut state = self.state.lock();
         match cooling(failure.kind, failure.retry_after) {
             Cooling::None => {}
-            Cooling::Model(stated) => {
+            Cooling::Limit(stated) => {
                 let escalated = || state.escalation(account, model).map_or(Duration::ZERO, Escalation::next);
                 let pause = stated.unwrap_or_else(escalated);
-                let model = self.is_limited_by_model(failure.kind).then_some(model);
+                // Where all models of an account share its limits, so do they share a refusal.
+                let model = self.spec.limits.is_empty().then_some(model);
                 state.book.cool_down(account, model, now + pause);
             }
-            Cooling::Account(pause) => state.book.cool_down(account, None, now + pause),
+            Cooling::Model(pause) => state.switch_off(account, Some(model), now + pause),
+            Cooling::Account(pause) => {
+                log::error!(provider = self.spec.id.as_str(), failure = failure.kind.as_str(),
+                    account = self.account(account).map_or("", |account| account.name.as_str());
+                    "an account is off: the provider does not accept it");
+                state.switch_off(account, None, now + pause);
+            }
             Cooling::Provider => {
                 if let Some(pause) = state.streak.fail() {
-                    for position in 0..self.spec.accounts.len() {
-                        state.book.cool_down(AccountIndex(position), None, now + pause);
-                    }
+                    let accounts = (0..self.spec.accounts.len()).map(AccountIndex);
+                    accounts.for_each(|account| state.switch_off(account, None, now + pause));
                 }
             }
         }
     }
 
-    /// Whether a refusal speaks of one model alone: not where all models of an account share its limits.
-    fn is_limited_by_model(&self, kind: FailureKind) -> bool {
-        kind != FailureKind::RateLimited || self.spec.limits.is_empty()
+    /// Until when every account is off for the model, because of failures and not for want of capacity.
+    pub(super) fn off_until(&self, model: ModelIndex) -> Option<Moment> {
+        let now = self.clock.now();
+        let state = self.state.lock();
+        let accounts = state.off_until.iter();
+        let earliest = accounts.map(|models| models.get(model.0).copied().unwrap_or_default()).min()?;
+        (earliest > now).then_some(earliest)
     }
 
     pub(super) fn snapshot(&self) -> ProviderSnapshot {
@@ -124,6 +137,14 @@ impl ProviderShared {
 }
 
 impl State {
+    /// Switches the model off on the account, or all its models.
+    fn switch_off(&mut self, account: AccountIndex, model: Option<ModelIndex>, until: Moment) {
+        self.book.cool_down(account, model, until);
+        let models = self.off_until.get_mut(account.0).into_iter().flatten().enumerate();
+        let chosen = models.filter(|(position, _)| model.is_none_or(|model| model.0 == *position));
+        chosen.for_each(|(_, off_until)| *off_until = until.max(*off_until));
+    }
+
     fn escalation(&mut self, account: AccountIndex, model: ModelIndex) -> Option<&mut Escalation> {
         self.escalations.get_mut(account.0)?.get_mut(model.0)
     }

@@ -159,6 +159,11 @@ impl EventStream {
         }
     }
 
+    /// It is cut by us: dropped now, it ends as such.
+    pub fn cut(&mut self) {
+        self.completion.ends_as(Outcome::Cut);
+    }
+
     /// Takes note of a chunk, and decides whether the client sees it.
     fn pass(&mut self, event: Bytes, chunk: Chunk) -> Option<Bytes> {
         self.is_finish_seen |= chunk.is_finish;

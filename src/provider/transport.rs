@@ -119,7 +119,8 @@ impl Transport {
 /// `Retry-After` in seconds.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse::<u64>().ok().map(Duration::from_secs)
+    // Zero is no delay that could help: it counts as none stated.
+    text.trim().parse::<u64>().ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
 fn failure_of(error: &SendRequestError) -> UpstreamFailure {

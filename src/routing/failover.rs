@@ -27,12 +27,13 @@ pub fn after_failure(kind: FailureKind, attempts: u32, max_attempts: u32, repeat
     match kind {
         // A pooled connection may have gone stale in the instant of its use: no fault of the provider's.
         FailureKind::Closed if !repeated => Next::SameCandidate,
+        // The account at fault is left alone by now: the candidate's next one is asked, or it says when.
+        FailureKind::RateLimited | FailureKind::Unauthorized | FailureKind::PaymentRequired => {
+            Next::SameCandidate
+        }
         FailureKind::Closed
         | FailureKind::Connect
         | FailureKind::Timeout(_)
-        | FailureKind::RateLimited
-        | FailureKind::Unauthorized
-        | FailureKind::PaymentRequired
         | FailureKind::ModelGone
         | FailureKind::TooLarge
         | FailureKind::Upstream
@@ -56,6 +57,14 @@ mod tests {
     fn a_stale_connection_is_tried_again_once() {
         assert_eq!(after_failure(FailureKind::Closed, 1, 6, false), Next::SameCandidate);
         assert_eq!(after_failure(FailureKind::Closed, 2, 6, true), Next::NextCandidate);
+    }
+
+    #[test]
+    fn an_account_at_fault_leads_to_the_next_account() {
+        for kind in [FailureKind::RateLimited, FailureKind::Unauthorized, FailureKind::PaymentRequired] {
+            assert_eq!(after_failure(kind, 2, 6, true), Next::SameCandidate);
+            assert_eq!(after_failure(kind, 6, 6, true), Next::GiveUp);
+        }
     }
 
     #[test]

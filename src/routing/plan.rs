@@ -23,6 +23,12 @@ impl Plan {
         self.candidates.push_front(target);
     }
 
+    /// Leaves out `targets`: they have failed this request already.
+    pub fn without(mut self, targets: &[Target]) -> Self {
+        self.candidates.retain(|candidate| !targets.contains(candidate));
+        self
+    }
+
     pub fn candidates(&self) -> impl Iterator<Item = Target> + '_ {
         self.candidates.iter().copied()
     }

@@ -22,7 +22,6 @@ impl Completion {
         clock: SharedClock,
         request_id: RequestId,
         caller: (TenantId, KeyId),
-        streamed: bool,
         started_at: Moment,
     ) -> Self {
         let record = UsageRecord {
@@ -32,7 +31,7 @@ impl Completion {
             key: caller.1,
             served_by: None,
             outcome: Outcome::Internal,
-            streamed,
+            streamed: false,
             attempts: 0,
             usage: Usage::default(),
             usage_reported: false,
@@ -40,11 +39,16 @@ impl Completion {
             first_byte_at: None,
             ended_at: started_at,
         };
+        recorder.note_opened();
         Self { recorder, clock, record }
     }
 
     pub fn request_id(&self) -> &RequestId {
         &self.record.request_id
+    }
+
+    pub fn is_streamed(&mut self, streamed: bool) {
+        self.record.streamed = streamed;
     }
 
     /// Counts one upstream call and answers how many there are now.
@@ -89,6 +93,7 @@ impl Drop for Completion {
     fn drop(&mut self) {
         self.record.ended_at = self.clock.now();
         self.recorder.record(self.record.clone());
+        self.recorder.note_ended();
     }
 }
 

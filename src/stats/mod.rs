@@ -13,4 +13,4 @@ mod recorder;
 pub use actor::StatsActor;
 pub use completion::Completion;
 pub use messages::{Flush, ObserveStats, Records, StatsSnapshot};
-pub use recorder::Recorder;
+pub use recorder::{OpenRequests, Recorder};

@@ -1,6 +1,7 @@
 //! The events of one worker, on their way to the [`StatsActor`](super::StatsActor).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::dev::SendError;
@@ -25,6 +26,17 @@ const KEPT_MAX: usize = 50_000;
 pub struct Recorder {
     pending: Arc<Mutex<Pending>>,
     stats: Recipient<Records>,
+    open: OpenRequests,
+}
+
+/// How many requests are under way whose events are still to come, over all workers.
+#[derive(Clone, Debug, Default)]
+pub struct OpenRequests(Arc<AtomicUsize>);
+
+impl OpenRequests {
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 #[derive(Default)]
@@ -34,8 +46,17 @@ struct Pending {
 }
 
 impl Recorder {
-    pub fn new(stats: Recipient<Records>) -> Self {
-        Self { pending: Arc::default(), stats }
+    pub fn new(stats: Recipient<Records>, open: OpenRequests) -> Self {
+        Self { pending: Arc::default(), stats, open }
+    }
+
+    pub(super) fn note_opened(&self) {
+        self.open.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Comes after the event has been recorded, so that who sees no open request finds every event.
+    pub(super) fn note_ended(&self) {
+        self.open.0.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Adds one event and logs it; call it on the worker's own thread.

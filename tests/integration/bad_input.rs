@@ -47,6 +47,9 @@ async fn every_wrong_body_is_refused_with_its_field() {
         assert!(error["error"].as_str().unwrap().contains(named), "{shown}: {error}");
     }
     assert_eq!(upstream.request_count(), 0, "nothing wrong reached a provider");
+    let count = wrong_bodies().len();
+    let stats = app.stats_when(|stats| stats["requests_today"] == count).await;
+    assert_eq!(stats["success_rate"], 1.0, "what is wrong is in the statistics, and nobody's failure");
     app.finish().await;
 }
 
@@ -113,7 +116,7 @@ async fn a_wrong_method_is_405_with_the_right_one() {
     assert_eq!((get.status.as_u16(), get.header("allow")), (405, Some("POST")));
     assert_eq!(get.json()["code"], 405);
     let post = app.post("/v1/models", "{}").await;
-    assert_eq!((post.status.as_u16(), post.header("allow")), (405, Some("GET")));
+    assert_eq!((post.status.as_u16(), post.header("allow")), (405, Some("GET, HEAD")));
     assert_eq!(post.json()["error"]["code"], "method_not_supported");
     assert_eq!(app.get("/api/nothing", None).await.status, 404);
     app.finish().await;
@@ -126,5 +129,29 @@ async fn a_wrong_wait_is_refused() {
     let answer = app.post_with("/api/chat", chat_body(json!({})), &[("x-max-wait-ms", "soon")]).await;
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("x-max-wait-ms"));
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn what_a_client_sends_is_repeated_in_part_only() {
+    let upstream = FakeUpstream::start([]);
+    let app = TestApp::with_upstream(&upstream).await;
+    let name = app.completion(json!({"model": "x".repeat(1_000_000)})).await;
+    assert_eq!(name.status, 404);
+    assert!(name.body.len() < 1_000, "{}", name.body.len());
+    let key = "k".repeat(1_000_000);
+    let duplicate = app.post("/api/chat", format!("{{\"{key}\":1,\"{key}\":2}}")).await;
+    assert!(duplicate.status == 400 && duplicate.body.len() < 1_000, "{}", duplicate.body.len());
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn monitors_may_ask_with_head() {
+    let upstream = FakeUpstream::start([]);
+    let app = TestApp::with_upstream(&upstream).await;
+    for path in ["/livez", "/readyz", "/api/models.php"] {
+        let answer = awc::Client::default().head(app.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+    }
     app.finish().await;
 }

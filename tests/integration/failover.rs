@@ -194,3 +194,69 @@ async fn a_stale_connection_is_no_failure() {
     assert_eq!(second.status, 200, "{}", second.text());
     app.finish().await;
 }
+
+/// A provider with two accounts.
+fn two_accounts(upstream: &FakeUpstream) -> String {
+    provider("up", upstream, "").replace("auth = \"none\"", "keys_env = \"TEST_KEYS\"")
+}
+
+#[actix_web::test]
+async fn the_next_account_of_the_same_provider_is_asked() {
+    for refusal in [Reply::error(401, "bad key"), Reply::error(402, "pay"), Reply::rate_limited(30)] {
+        let upstream = FakeUpstream::start([refusal]);
+        let app = TestApp::with_config(&two_accounts(&upstream)).await;
+        let answer = app.completion(json!({"model": "up/m-up"})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let keys: Vec<_> = upstream
+            .requests()
+            .iter()
+            .map(|request| request.header("authorization").unwrap().to_owned())
+            .collect();
+        assert_eq!(keys, ["Bearer first-secret", "Bearer second-secret"]);
+        app.finish().await;
+    }
+}
+
+#[actix_web::test]
+async fn when_every_account_is_refused_it_is_503_and_not_429() {
+    let upstream = FakeUpstream::start_with([], Reply::error(401, "bad key"));
+    let app = TestApp::with_config(&two_accounts(&upstream)).await;
+    for _ in 0..2 {
+        let answer = app.completion(json!({"model": "auto"})).await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+    }
+    assert_eq!(upstream.request_count(), 2, "an account that is off is left alone");
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn an_operators_key_that_an_upstream_repeats_reaches_nobody() {
+    let upstream = FakeUpstream::start_with([], Reply::error(400, "key first-secret may not do this"));
+    let app = TestApp::with_config(&two_accounts(&upstream)).await;
+    let answer = app.completion(json!({"model": "auto"})).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("key [secret] may not do this"), "{}", answer.text());
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_wait_does_not_ask_again_who_has_failed() {
+    let (bad, good) = (FakeUpstream::start_with([], Reply::error(500, "x")), FakeUpstream::start([]));
+    let limited = provider("good", &good, &crate::support::app::limit("requests", 1, "3s"));
+    let app = TestApp::with_config(&(provider("bad", &bad, "") + &limited)).await;
+    assert_eq!(app.completion(request(false)).await.status, 200);
+    let waited = app.completion(request(false)).await;
+    assert_eq!(waited.status, 200, "{}", waited.text());
+    assert_eq!(bad.request_count(), 2, "once for each request");
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_429_that_says_zero_is_not_believed() {
+    let upstream = FakeUpstream::start_with([], Reply::rate_limited(0));
+    let app = TestApp::with_upstream(&upstream).await;
+    let answer = app.completion(json!({"model": "auto"})).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("30")));
+    assert_eq!(upstream.request_count(), 1);
+    app.finish().await;
+}

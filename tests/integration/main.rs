@@ -15,6 +15,8 @@ mod chat;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod fake_upstream;

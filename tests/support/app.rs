@@ -1,6 +1,7 @@
 //! The gateway inside a test, on a free port and a store of its own.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use actix_web::http::header::HeaderMap;
 use awc::{Client, ClientResponse};
 use freellmapi::app::{self, Running};
 use freellmapi::config::{Settings, Sources, load};
-use freellmapi::domain::clock::SystemClock;
+use freellmapi::db::{Totals, open};
+use freellmapi::domain::clock::{Moment, SystemClock};
 use freellmapi::domain::provider::ProviderSpec;
 use freellmapi::provider::ObserveProvider;
 use freellmapi::stats::ObserveStats;
@@ -29,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running gateway. End it with [`TestApp::finish`], which checks that nothing is left over.
 pub(crate) struct TestApp {
     running: Option<Running>,
-    _folder: TempDir,
+    folder: TempDir,
     client: Client,
 }
 
@@ -56,16 +58,27 @@ impl TestApp {
         Self::start(config, |_| ()).await
     }
 
+    /// The same with more keys of the section `server`.
+    pub(crate) async fn with_server_config(server: &str, config: &str) -> Self {
+        Self::start_with(server, config, |_| ()).await
+    }
+
     async fn start(config: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_with("", config, change).await
+    }
+
+    async fn start_with(server: &str, config: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("test.toml");
         let store = folder.path().join("test.db");
         let common = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[store]\nurl = \"sqlite:{}\"\n[stats]\nflush = \"20ms\"\n",
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{server}[store]\nurl = \"sqlite:{}\"\n[stats]\nflush = \"20ms\"\n",
             store.display()
         );
         std::fs::write(&file, common + config).unwrap();
         let environment = HashMap::from([
+            // Two accounts for a provider that names this variable.
+            ("TEST_KEYS".to_owned(), "first-secret,second-secret".to_owned()),
             ("FREELLMAPI_API_KEY".to_owned(), KEY.to_owned()),
             ("FREELLMAPI_ADMIN_KEY".to_owned(), ADMIN_KEY.to_owned()),
         ]);
@@ -73,11 +86,15 @@ impl TestApp {
         change(&mut settings);
         let running = app::start(settings, Arc::new(SystemClock::start()), false).await.unwrap();
         let client = Client::builder().timeout(PATIENCE).disable_redirects().finish();
-        Self { running: Some(running), _folder: folder, client }
+        Self { running: Some(running), folder, client }
     }
 
     fn running(&self) -> &Running {
         self.running.as_ref().unwrap()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running().address
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -144,6 +161,13 @@ impl TestApp {
     /// Waits until no request is in flight.
     pub(crate) async fn idle(&self) {
         until("no permit is held", async || (self.running().permits.in_flight() == 0).then_some(())).await;
+    }
+
+    /// Drains with whatever is in flight, and answers what the store has by then.
+    pub(crate) async fn drain(mut self) -> Totals {
+        self.running.take().unwrap().drain().await;
+        let store = open(&format!("sqlite:{}", self.folder.path().join("test.db").display())).unwrap();
+        store.totals(None, Moment::default(), Moment::NEVER).unwrap()
     }
 
     /// Checks that nothing is left: no permit, no hold, no event, no dead actor. Then drains.

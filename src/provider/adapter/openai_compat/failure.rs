@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::failure::{FailureKind, UpstreamFailure};
+use crate::domain::failure::{FailureKind, UpstreamFailure, bounded};
 use crate::provider::adapter::ErrorAnswer;
 
 /// What an answer that is not a 2xx means.
@@ -13,7 +13,8 @@ pub(super) fn classify(answer: &ErrorAnswer<'_>) -> UpstreamFailure {
     UpstreamFailure {
         status: Some(answer.status),
         retry_after: answer.retry_after,
-        ..UpstreamFailure::new(kind_of_status(answer.status), &message_of(answer.body))
+        message: message_of(answer.body).map(|message| bounded(&message)),
+        ..UpstreamFailure::new(kind_of_status(answer.status), "the upstream answered with an error")
     }
 }
 
@@ -41,21 +42,23 @@ pub(super) fn reported(error: &RawValue) -> UpstreamFailure {
         None | Some(FailureKind::InvalidRequest | FailureKind::Protocol) => FailureKind::Upstream,
         Some(kind) => kind,
     };
-    let text = view.message.as_deref().unwrap_or(error.get());
-    UpstreamFailure { status: code, ..UpstreamFailure::new(kind, text) }
+    let failure = UpstreamFailure::new(kind, "the upstream reported an error inside its answer");
+    let failure = UpstreamFailure { status: code, ..failure };
+    match view.message {
+        Some(message) => failure.with_message(&message),
+        None => failure,
+    }
 }
 
 /// The message of an error body, in whichever of the known shapes: `{"error":{"message"}}`,
-/// `{"error":"text"}`, `{"message"}`, `[{"error":{…}}]`; else the body's own beginning.
-fn message_of(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let found = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|value| {
-        let object = value.get(0).unwrap_or(&value);
-        let error = object.get("error").unwrap_or(object);
-        let message = error.get("message").or_else(|| error.get("detail")).unwrap_or(error);
-        message.as_str().map(str::to_owned)
-    });
-    found.unwrap_or_else(|| text.into_owned())
+/// `{"error":"text"}`, `{"message"}`, `{"detail"}`, `[{"error":{…}}]`. A body of another shape says nothing: it may
+/// be a page, or repeat the request.
+fn message_of(body: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let object = value.get(0).unwrap_or(&value);
+    let error = object.get("error").unwrap_or(object);
+    let message = error.get("message").or_else(|| error.get("detail")).unwrap_or(error);
+    message.as_str().map(str::to_owned)
 }
 
 #[derive(Default, Deserialize)]
@@ -106,10 +109,12 @@ mod tests {
             r#"{"message":"too fast","type":"t"}"#,
             r#"[{"error":{"message":"too fast","status":"RESOURCE_EXHAUSTED"}}]"#,
             r#"{"detail":"too fast"}"#,
-            "too fast",
         ];
         for shape in shapes {
-            assert_eq!(classified(429, shape).detail, "too fast", "{shape}");
+            assert_eq!(classified(429, shape).message.as_deref(), Some("too fast"), "{shape}");
+        }
+        for silent in ["<html>too fast</html>", "", r#"{"detail":[{"input":"a prompt"}]}"#] {
+            assert_eq!(classified(422, silent).message, None, "{silent}");
         }
     }
 }
