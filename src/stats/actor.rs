@@ -81,6 +81,8 @@ impl Actor for StatsActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX_CAPACITY);
+        // At once too: who restarts more often than the interval would never purge.
+        self.purge();
         context.run_interval(PURGE_EVERY, |actor, _| actor.purge());
     }
 }
@@ -146,5 +148,56 @@ impl Handler<Written> for StatsActor {
         if !self.batch.is_writing() && self.batch.unwritten() == 0 {
             self.answer_flushing();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::{Clock, FakeClock, Moment};
+    use crate::domain::ids::{EventId, KeyId, RequestId, TenantId};
+    use crate::domain::usage::{Outcome, Usage, UsageRecord};
+
+    const FLUSH: Duration = Duration::from_millis(20);
+    const RETENTION: Duration = Duration::from_secs(60);
+
+    /// How long the purge may take before the test fails.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn event_ended_at(at: Moment) -> UsageRecord {
+        UsageRecord {
+            event_id: EventId::mint(),
+            request_id: RequestId::from_incoming(None),
+            tenant: TenantId(1),
+            key: KeyId(1),
+            served_by: None,
+            outcome: Outcome::Served,
+            streamed: false,
+            attempts: 1,
+            usage: Usage::default(),
+            usage_reported: false,
+            started_at: at,
+            first_byte_at: None,
+            ended_at: at,
+        }
+    }
+
+    #[actix::test]
+    async fn a_start_throws_old_events_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = db::open(&format!("sqlite:{}/test.db", folder.path().display())).unwrap();
+        store.migrate().unwrap();
+        let clock = Arc::new(FakeClock::at(Moment::from_unix_micros(1_000_000_000)));
+        let (old, young) = (clock.now() - RETENTION - Duration::from_micros(1), clock.now() - RETENTION);
+        store.record(&[event_ended_at(old), event_ended_at(young)]).unwrap();
+
+        let _writer = StatsActor::new(Arc::clone(&store), clock, FLUSH, RETENTION).start();
+        let purged = async {
+            let count = |store: &dyn Store| {
+                store.totals(None, Moment::from_unix_micros(0), Moment::NEVER).map(|totals| totals.requests)
+            };
+            while db::blocking(&store, count).await.unwrap() > 1 {}
+        };
+        tokio::time::timeout(PATIENCE, purged).await.unwrap();
     }
 }
