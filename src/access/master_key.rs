@@ -36,6 +36,13 @@ pub enum MasterKeyError {
     /// The file holds something else than 64 hex digits.
     #[error("{} does not hold 64 hex digits: put the store's master key back into it", .0.display())]
     BadFile(PathBuf),
+    /// There is no such file, or nothing in it, although the store is sealed with a key.
+    #[error(
+        "{} holds no key, but the store is sealed with one: put that key back into it, or set FREELLMAPI_MASTER_KEY \
+         to it",
+        .0.display()
+    )]
+    FileMissing(PathBuf),
     /// Others than its owner may read or write the file.
     #[error("{} is open to others than its owner (mode {mode:04o}): run `chmod 600 {}`", .path.display(), .path.display())]
     FileIsOpen { path: PathBuf, mode: u32 },
@@ -60,13 +67,31 @@ impl MasterKey {
     /// # Errors
     /// [`MasterKeyError`]. A wrong variable is an error even where a file would do.
     pub fn obtain(env_hex: Option<&Secret<String>>, store_url: &str) -> Result<Self, MasterKeyError> {
-        if let Some(digits) = env_hex {
-            return Self::from_hex(digits.expose()).ok_or(MasterKeyError::BadVariable);
+        if let Some(key) = Self::find(env_hex, store_url)? {
+            return Ok(key);
         }
-        let url = StoreUrl::parse(store_url)?;
-        url.create_folder()?;
-        match url {
-            StoreUrl::Sqlite(path) => from_file(&path.with_file_name(FILE_NAME)),
+        StoreUrl::parse(store_url)?.create_folder()?;
+        make_file(&Self::file(store_url)?)
+    }
+
+    /// The key that [`MasterKey::obtain`] would answer, unless it would have to make one. Changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// [`MasterKeyError`].
+    pub fn find(env_hex: Option<&Secret<String>>, store_url: &str) -> Result<Option<Self>, MasterKeyError> {
+        match env_hex {
+            Some(digits) => Self::from_hex(digits.expose()).map(Some).ok_or(MasterKeyError::BadVariable),
+            None => find_file(&Self::file(store_url)?),
+        }
+    }
+
+    /// Where the key of an embedded store is kept when the environment has none.
+    ///
+    /// # Errors
+    /// [`MasterKeyError::VariableMissing`] with Postgres: it is kept nowhere else; [`MasterKeyError::Store`].
+    pub fn file(store_url: &str) -> Result<PathBuf, MasterKeyError> {
+        match StoreUrl::parse(store_url)? {
+            StoreUrl::Sqlite(path) => Ok(path.with_file_name(FILE_NAME)),
             StoreUrl::Postgres(_) => Err(MasterKeyError::VariableMissing),
         }
     }
@@ -80,22 +105,29 @@ impl MasterKey {
     }
 }
 
-fn from_file(path: &Path) -> Result<MasterKey, MasterKeyError> {
+fn find_file(path: &Path) -> Result<Option<MasterKey>, MasterKeyError> {
     let failed = |source| MasterKeyError::File { path: path.to_owned(), source };
-    let mut digits = match File::open(path) {
+    let digits = match File::open(path) {
         Ok(file) => {
             check_is_private(&file, path)?;
             file.lock_shared().and_then(|()| read(&file)).map_err(failed)?
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     // Empty: made by a process that has not come to write it yet, or never did.
-    if digits.is_empty() {
-        let fresh = hex::encode(&random::bytes::<32>()?);
-        digits = write_unless_written(path, &fresh).map_err(failed)?;
-    }
-    MasterKey::from_hex(&digits).ok_or_else(|| MasterKeyError::BadFile(path.to_owned()))
+    if digits.is_empty() { Ok(None) } else { read_as_key(&digits, path).map(Some) }
+}
+
+fn make_file(path: &Path) -> Result<MasterKey, MasterKeyError> {
+    let fresh = hex::encode(&random::bytes::<32>()?);
+    let digits = write_unless_written(path, &fresh)
+        .map_err(|source| MasterKeyError::File { path: path.to_owned(), source })?;
+    read_as_key(&digits, path)
+}
+
+fn read_as_key(digits: &str, path: &Path) -> Result<MasterKey, MasterKeyError> {
+    MasterKey::from_hex(digits).ok_or_else(|| MasterKeyError::BadFile(path.to_owned()))
 }
 
 /// Writes `fresh` and makes sure that it outlives a power cut, unless another process was faster; what the file
@@ -168,6 +200,25 @@ mod tests {
     fn postgres_without_the_variable_says_how_to_make_one() {
         let error = MasterKey::obtain(None, "postgres://host/db").unwrap_err();
         assert!(error.to_string().contains("openssl rand -hex 32"));
+    }
+
+    #[test]
+    fn finding_makes_nothing_and_finds_what_obtaining_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = url_in(folder.path());
+        assert_eq!(MasterKey::find(None, &url).unwrap(), None);
+        assert!(!folder.path().join("data").exists());
+
+        let made = MasterKey::obtain(None, &url).unwrap();
+        assert_eq!(MasterKey::find(None, &url).unwrap(), Some(made));
+
+        let path = MasterKey::file(&url).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        assert_eq!(MasterKey::find(None, &url).unwrap(), None);
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+
+        let error = MasterKey::find(None, "postgres://host/db").unwrap_err();
+        assert!(matches!(error, MasterKeyError::VariableMissing));
     }
 
     #[test]

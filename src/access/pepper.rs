@@ -55,14 +55,32 @@ impl Pepper {
     /// [`PepperError`]; all but [`PepperError::Store`] and [`PepperError::NoRandomness`] are the operator's to set
     /// right.
     pub fn obtain(store: &dyn Store, master: &MasterKey) -> Result<Self, PepperError> {
-        let sealed = match store.seal(SEAL_NAME)? {
-            Some(sealed) => sealed,
-            None => {
-                let fresh = random::bytes::<PEPPER_BYTES>()?;
-                store.put_seal_if_absent(SEAL_NAME, &seal::seal(master.bytes(), SEAL_NAME, &fresh)?)?
-            }
-        };
-        Ok(Self::of(&seal::open(master.bytes(), SEAL_NAME, &sealed)?))
+        if let Some(pepper) = Self::find(store, master)? {
+            return Ok(pepper);
+        }
+        let fresh = random::bytes::<PEPPER_BYTES>()?;
+        let sealed = store.put_seal_if_absent(SEAL_NAME, &seal::seal(master.bytes(), SEAL_NAME, &fresh)?)?;
+        Self::open(master, &sealed)
+    }
+
+    /// The pepper of this store, if it has one already. Changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// [`PepperError`], as of [`Pepper::obtain`].
+    pub fn find(store: &dyn Store, master: &MasterKey) -> Result<Option<Self>, PepperError> {
+        store.seal(SEAL_NAME)?.map(|sealed| Self::open(master, &sealed)).transpose()
+    }
+
+    /// Whether this store has a pepper, which only the master key that sealed it can open. Blocks.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub fn is_sealed(store: &dyn Store) -> Result<bool, StoreError> {
+        Ok(store.seal(SEAL_NAME)?.is_some())
+    }
+
+    fn open(master: &MasterKey, sealed: &[u8]) -> Result<Self, PepperError> {
+        Ok(Self::of(&seal::open(master.bytes(), SEAL_NAME, sealed)?))
     }
 
     pub(super) fn of(secret: &[u8]) -> Self {

@@ -1,10 +1,11 @@
 //! `freellmapi check`.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use super::failure::Failure;
 use super::output;
-use crate::access::{MasterKey, Pepper};
+use crate::access::{MasterKey, MasterKeyError, Pepper};
 use crate::config::{self, Settings, Sources};
 use crate::db::{self, Store, StoreError, StoreUrl};
 use crate::domain::error_chain::ErrorChain;
@@ -24,25 +25,28 @@ pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks without changing anything: a store that is not there yet is made by `serve`.
+/// Looks without changing anything: what is not there yet is made by `serve`.
 fn store_problems(settings: &Settings) -> Vec<String> {
     let url = match StoreUrl::parse(&settings.store.url) {
         Ok(url) => url,
-        Err(error) => return vec![ErrorChain(&error).to_string()],
+        Err(error) => return vec![words(&error)],
     };
-    if matches!(&url, StoreUrl::Sqlite(path) if !path.exists()) {
-        output::note(&format!("the store {url} is not there yet; `freellmapi serve` makes it"));
-        return Vec::new();
-    }
-    let found = store_state(settings).and_then(|store| key_state(settings, store.as_deref()));
-    found.err().into_iter().collect()
+    let (store, unreachable) = match store_state(&url, settings) {
+        Ok(store) => (store, None),
+        Err(error) => (None, Some(words(&error))),
+    };
+    let sealed = key_state(settings, store.as_deref()).err();
+    unreachable.into_iter().chain(sealed.map(|error| words(&*error))).collect()
 }
 
 /// The store, if it is there and migrated.
-fn store_state(settings: &Settings) -> Result<Option<Arc<dyn Store>>, String> {
-    let words = |error: StoreError| ErrorChain(&error).to_string();
-    let store = db::open(&settings.store.url).map_err(words)?;
-    let pending = store.pending_migrations().map_err(words)?.len();
+fn store_state(url: &StoreUrl, settings: &Settings) -> Result<Option<Arc<dyn Store>>, StoreError> {
+    if matches!(url, StoreUrl::Sqlite(path) if !path.exists()) {
+        output::note(&format!("the store {url} is not there yet; `freellmapi serve` makes it"));
+        return Ok(None);
+    }
+    let store = db::open(&settings.store.url)?;
+    let pending = store.pending_migrations()?.len();
     if pending > 0 {
         output::note(&format!("{pending} migrations are pending; `freellmapi migrate` or `serve` runs them"));
         return Ok(None);
@@ -50,10 +54,19 @@ fn store_state(settings: &Settings) -> Result<Option<Arc<dyn Store>>, String> {
     Ok(Some(store))
 }
 
-/// Whether the master key is there and opens the store; before the first migration there is nothing to open.
-fn key_state(settings: &Settings, store: Option<&dyn Store>) -> Result<(), String> {
-    let key = MasterKey::obtain(settings.master_key.as_ref(), &settings.store.url);
-    let key = key.map_err(|error| ErrorChain(&error).to_string())?;
+/// Whether the master key is good and opens the store; before the first migration there is nothing to open.
+fn key_state(settings: &Settings, store: Option<&dyn Store>) -> Result<(), Box<dyn Error>> {
+    let url = &settings.store.url;
+    let key = MasterKey::find(settings.master_key.as_ref(), url)?;
     let Some(store) = store else { return Ok(()) };
-    Pepper::obtain(store, &key).map(|_| ()).map_err(|error| ErrorChain(&error).to_string())
+    match key {
+        Some(key) => Pepper::find(store, &key).map(drop)?,
+        None if Pepper::is_sealed(store)? => Err(MasterKeyError::FileMissing(MasterKey::file(url)?))?,
+        None => {}
+    }
+    Ok(())
+}
+
+fn words(error: &dyn Error) -> String {
+    ErrorChain(error).to_string()
 }

@@ -1,8 +1,11 @@
 //! The program as a person runs it: what it prints where, and how it ends.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -144,6 +147,71 @@ fn a_store_that_cannot_be_reached_is_69() {
     let output = command.arg("migrate").output().unwrap();
     assert_eq!(code(&output), 69, "{}", err(&output));
     assert!(!err(&output).contains("secret"), "{}", err(&output));
+}
+
+/// Every file below `folder` with a hash of what is in it, but for those that SQLite keeps beside an open store.
+fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.to_str().unwrap();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+            files.insert(path, 0);
+        } else if !name.ends_with("-wal") && !name.ends_with("-shm") {
+            let mut hasher = DefaultHasher::new();
+            fs::read(&path).unwrap().hash(&mut hasher);
+            files.insert(path, hasher.finish());
+        }
+    }
+    files
+}
+
+#[test]
+fn a_check_changes_nothing() {
+    let folder = folder();
+    let empty = run(folder.path(), &["check"]);
+    assert_eq!(code(&empty), 0, "{}", err(&empty));
+    assert_eq!(files(folder.path()), BTreeMap::new());
+
+    assert_eq!(code(&run(folder.path(), &["migrate"])), 0);
+    let migrated = files(folder.path());
+    let check = run(folder.path(), &["check"]);
+    assert_eq!(code(&check), 0, "nothing is sealed yet: {}", err(&check));
+    assert_eq!(files(folder.path()), migrated);
+
+    assert_eq!(code(&run(folder.path(), &["tenant", "list"])), 0);
+    let sealed = files(folder.path());
+    let check = run(folder.path(), &["check"]);
+    assert_eq!(code(&check), 0, "{}", err(&check));
+    assert_eq!(files(folder.path()), sealed);
+}
+
+#[test]
+fn a_check_tells_what_is_wrong_with_the_master_key() {
+    let folder = folder();
+    assert_eq!(code(&run(folder.path(), &["tenant", "list"])), 0);
+    let master_key = folder.path().join("data/master.key");
+    let kept = fs::read(&master_key).unwrap();
+    fs::remove_file(&master_key).unwrap();
+    let missing = run(folder.path(), &["check"]);
+    assert_eq!(code(&missing), 1);
+    assert!(err(&missing).contains("data/master.key holds no key"), "{}", err(&missing));
+    assert!(!master_key.exists());
+
+    fs::write(&master_key, "0".repeat(kept.len())).unwrap();
+    fs::set_permissions(&master_key, fs::Permissions::from_mode(0o600)).unwrap();
+    let damaged = run(folder.path(), &["check"]);
+    assert_eq!(code(&damaged), 1);
+    assert!(err(&damaged).contains("data/master.key does not hold 64 hex digits"), "{}", err(&damaged));
+
+    let mut postgres = program(folder.path());
+    postgres.env("DATABASE_URL", "postgres://u@127.0.0.1:1/x");
+    let output = postgres.arg("check").output().unwrap();
+    assert_eq!(code(&output), 1);
+    for problem in ["unreachable", "FREELLMAPI_MASTER_KEY is needed with Postgres"] {
+        assert!(err(&output).contains(problem), "{}", err(&output));
+    }
 }
 
 #[test]

@@ -64,6 +64,7 @@ on_both_backends! {
         of_racing_seals_one_wins_for_all,
         replicas_share_one_pepper,
         a_wrong_master_key_is_told_as_such,
+        finding_a_pepper_makes_none,
         of_replicas_that_start_together_one_shows_a_key,
         a_store_with_tenants_gets_no_key,
         a_configured_key_exists_however_often_it_is_ensured,
@@ -356,6 +357,19 @@ fn replicas_share_one_pepper(database: &TestDatabase) {
     let digests = as_replicas(database, 4, |_, store| pepper(store).digest("key"));
     assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!(pepper(database.open().as_ref()).digest("key"), digests[0]);
+}
+
+fn finding_a_pepper_makes_none(database: &TestDatabase) {
+    let store = database.open();
+    assert!(Pepper::find(store.as_ref(), &master_key("a")).unwrap().is_none());
+    assert!(!Pepper::is_sealed(store.as_ref()).unwrap());
+
+    let made = pepper(store.as_ref());
+    let found = Pepper::find(store.as_ref(), &master_key("a")).unwrap().unwrap();
+    assert_eq!(found.digest("key"), made.digest("key"));
+    assert!(Pepper::is_sealed(store.as_ref()).unwrap());
+    let error = Pepper::find(store.as_ref(), &master_key("b")).unwrap_err();
+    assert!(matches!(error, PepperError::WrongMasterKey));
 }
 
 fn a_wrong_master_key_is_told_as_such(database: &TestDatabase) {
