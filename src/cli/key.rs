@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::arguments::KeyCommand;
 use super::failure::{Failure, SOFTWARE};
-use super::output;
+use super::{label, output};
 use crate::access::ApiKey;
 use crate::app::OpenStore;
 use crate::config::{self, Sources, parse_duration};
@@ -18,7 +18,7 @@ pub(super) fn run(sources: &Sources, command: KeyCommand) -> Result<(), Failure>
     let now = SystemClock::start().now();
     match command {
         KeyCommand::Create { tenant, label, expires } => {
-            create(&open, &tenant, label, expires.as_deref(), now)
+            create(&open, &tenant, &label, expires.as_deref(), now)
         }
         KeyCommand::List { tenant } => list(&*open.store, tenant.as_deref(), now),
         KeyCommand::Revoke { id } => revoke(&*open.store, KeyId(id), now),
@@ -28,10 +28,11 @@ pub(super) fn run(sources: &Sources, command: KeyCommand) -> Result<(), Failure>
 fn create(
     open: &OpenStore,
     tenant: &str,
-    label: String,
+    label: &str,
     expires: Option<&str>,
     now: Moment,
 ) -> Result<(), Failure> {
+    let label = label::check("--label", label, 0)?.to_owned();
     let lifetime = expires.map(lifetime).transpose()?;
     let tenant = tenant_named(&*open.store, tenant, now)?;
     let key = ApiKey::mint().map_err(|error| Failure::new(SOFTWARE, error))?;

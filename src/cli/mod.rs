@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod failure;
 mod key;
+mod label;
 mod migrate;
 mod model;
 mod output;

@@ -2,6 +2,7 @@
 
 use super::arguments::TenantCommand;
 use super::failure::Failure;
+use super::label;
 use super::output;
 use crate::app::OpenStore;
 use crate::config::{self, Sources};
@@ -12,18 +13,12 @@ pub(super) fn run(sources: &Sources, command: TenantCommand) -> Result<(), Failu
     let settings = config::load(sources)?;
     let store = OpenStore::open(&settings)?.store;
     match command {
-        TenantCommand::Add { name } => add(&*store, name.trim()),
+        TenantCommand::Add { name } => add(&*store, label::check("--name", &name, 1)?),
         TenantCommand::List => list(&*store),
     }
 }
 
-/// The longest name of a tenant.
-const NAME_MAX_CHARS: usize = 64;
-
 fn add(store: &dyn Store, name: &str) -> Result<(), Failure> {
-    if name.is_empty() || name.chars().count() > NAME_MAX_CHARS || name.chars().any(char::is_control) {
-        return Err(Failure::usage(format!("--name must be 1 to {NAME_MAX_CHARS} printable characters")));
-    }
     let tenant = store.add_tenant(name, SystemClock::start().now()).map_err(|error| match error {
         StoreError::NameTaken(_) => Failure::usage(error),
         other => other.into(),

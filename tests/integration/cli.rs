@@ -238,6 +238,20 @@ fn keys_and_tenants_are_made_listed_and_revoked() {
 }
 
 #[test]
+fn names_and_labels_are_printable() {
+    let folder = folder();
+    let tenant = |name: &str| code(&run(folder.path(), &["tenant", "add", "--name", name]));
+    let key = |label: &str| code(&run(folder.path(), &["key", "create", "--tenant", "t", "--label", label]));
+    assert_eq!((tenant("t"), key("")), (0, 0));
+    for bad in ["a\nb", "a\tb", "\u{1b}[2J", "\u{7f}", "\u{9b}2J", &"x".repeat(65)] {
+        assert_eq!((tenant(bad), key(bad)), (64, 64), "{bad:?}");
+    }
+    assert_eq!((tenant(""), tenant(" "), tenant(&"é".repeat(64)), key(&"é".repeat(64))), (64, 64, 0, 0));
+    let listed = out(&run(folder.path(), &["key", "list"]));
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+}
+
+#[test]
 fn models_are_listed_for_people_and_programs() {
     let folder = folder();
     let table = out(&run(folder.path(), &["model", "list"]));
