@@ -12,6 +12,7 @@ use crate::domain::error_chain::ErrorChain;
 pub(super) const USAGE: u8 = 64;
 pub(super) const UNAVAILABLE: u8 = 69;
 pub(super) const SOFTWARE: u8 = 70;
+pub(super) const IO: u8 = 74;
 pub(super) const CONFIG: u8 = 78;
 
 /// Why a command fails.

@@ -1,15 +1,17 @@
 //! `freellmapi key …`.
 
+use std::io;
 use std::time::Duration;
 
 use super::arguments::KeyCommand;
-use super::failure::{Failure, SOFTWARE};
+use super::failure::{Failure, IO, SOFTWARE};
 use super::{label, output};
 use crate::access::ApiKey;
 use crate::app::OpenStore;
 use crate::config::{self, Sources, parse_duration};
 use crate::db::{KeyRow, NewKey, Revocation, Store};
 use crate::domain::clock::{Clock, Moment, SystemClock};
+use crate::domain::error_chain::ErrorChain;
 use crate::domain::ids::{KeyId, TenantId};
 
 pub(super) fn run(sources: &Sources, command: KeyCommand) -> Result<(), Failure> {
@@ -44,8 +46,22 @@ fn create(
         expires_at: lifetime.map(|lifetime| now + lifetime),
     })?;
     output::note(&format!("key {id}; it is shown only this once"));
-    output::line(key.expose());
-    Ok(())
+    output::line_once(key.expose()).map_err(|error| withdraw(&*open.store, id, &error))
+}
+
+/// Revokes a key that could not be printed: nobody knows it, or somebody knows a part of it. How the command is to
+/// end then.
+pub(super) fn withdraw(store: &dyn Store, id: KeyId, error: &io::Error) -> Failure {
+    let outcome = match store.revoke_key(id, SystemClock::start().now()) {
+        Ok(_) => "it is revoked, `freellmapi key create` makes another".to_owned(),
+        Err(error) => {
+            format!(
+                "revoke it with `freellmapi key revoke {id}`, as that failed too ({})",
+                ErrorChain(&error)
+            )
+        }
+    };
+    Failure::new(IO, format!("key {id} could not be printed ({error}): {outcome}"))
 }
 
 fn lifetime(text: &str) -> Result<Duration, Failure> {

@@ -22,8 +22,8 @@ use failure::Failure;
 
 /// Runs the program with the process's arguments and environment.
 ///
-/// The exit codes are those of sysexits: 64 usage, 78 bad configuration, 69 store unreachable or in use, 0 after
-/// a clean drain, 1 when `check` finds something.
+/// The exit codes are those of sysexits: 64 usage, 78 bad configuration, 69 store unreachable or in use, 74 when
+/// a new key cannot be printed, 0 after a clean drain, 1 when `check` finds something.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -7,6 +7,16 @@ pub(super) fn line(text: &str) {
     let _closed = writeln!(io::stdout(), "{text}");
 }
 
+/// Prints a line that cannot be asked for again.
+///
+/// # Errors
+/// When it is not known to be out.
+pub(super) fn line_once(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
 /// Prints a remark for a person.
 pub(super) fn note(text: &str) {
     let _closed = writeln!(io::stderr(), "{text}");

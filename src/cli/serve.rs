@@ -1,31 +1,60 @@
 //! `freellmapi serve`.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::Failure;
-use super::output;
-use crate::app::{self, Running};
+use super::failure::{Failure, IO};
+use super::{key, output};
+use crate::access::ApiKey;
+use crate::app::{self, OpenStore, Running};
 use crate::config::{self, Settings, Sources};
 use crate::domain::clock::SystemClock;
 
 pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let settings = config::load(sources)?;
     settings.warnings().iter().for_each(|warning| log::warn!("{warning}"));
-    actix::System::new().block_on(serve(settings))
+    match actix::System::new().block_on(serve(settings.clone()))? {
+        None => Ok(()),
+        Some(unseen) => withdraw(&settings, &unseen),
+    }
 }
 
-async fn serve(settings: Settings) -> Result<(), Failure> {
+/// A first key that could not be printed.
+struct Unseen {
+    key: ApiKey,
+    error: io::Error,
+}
+
+async fn serve(settings: Settings) -> Result<Option<Unseen>, Failure> {
     let running = app::start(settings, Arc::new(SystemClock::start()), false).await?;
     log::info!("listening on http://{}", running.address);
-    if let Some(key) = &running.minted_key {
-        output::line("A key for tenant `default`; it is shown only this once:");
-        output::line(&format!("  {}", key.expose()));
-        output::line("Try it:");
-        output::line(&curl(running.address, key.expose()));
+    let shown = running.minted_key.as_ref().map(|key| (key.clone(), show(key, running.address)));
+    if let Some((key, Err(error))) = shown {
+        running.drain().await;
+        return Ok(Some(Unseen { key, error }));
     }
-    until_stopped(running).await
+    until_stopped(running).await.map(|()| None)
+}
+
+fn show(key: &ApiKey, address: SocketAddr) -> io::Result<()> {
+    output::line("A key for tenant `default`; it is shown only this once:");
+    output::line_once(&format!("  {}", key.expose()))?;
+    output::line("Try it:");
+    output::line(&curl(address, key.expose()));
+    Ok(())
+}
+
+/// A second start would mint no other key, and nobody would miss this one.
+fn withdraw(settings: &Settings, unseen: &Unseen) -> Result<(), Failure> {
+    let OpenStore { store, pepper } = OpenStore::open(settings)?;
+    let digest = pepper.digest(unseen.key.expose());
+    let row = store.keys(None)?.into_iter().find(|row| row.digest == digest);
+    Err(match row {
+        Some(row) => key::withdraw(&*store, row.id, &unseen.error),
+        None => Failure::new(IO, format!("the first key could not be printed: {}", unseen.error)),
+    })
 }
 
 /// A line that streams an answer when it is pasted into a shell.

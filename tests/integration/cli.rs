@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -249,6 +249,41 @@ fn names_and_labels_are_printable() {
     assert_eq!((tenant(""), tenant(" "), tenant(&"é".repeat(64)), key(&"é".repeat(64))), (64, 64, 0, 0));
     let listed = out(&run(folder.path(), &["key", "list"]));
     assert_eq!(listed.lines().count(), 3, "{listed}");
+}
+
+/// A stdout that nobody reads any more: every write to it fails.
+fn broken_pipe() -> io::PipeWriter {
+    io::pipe().unwrap().1
+}
+
+#[test]
+fn a_key_that_cannot_be_printed_is_revoked() {
+    let folder = folder();
+    assert_eq!(code(&run(folder.path(), &["tenant", "add", "--name", "t"])), 0);
+    let mut create = program(folder.path());
+    create.args(["key", "create", "--tenant", "t"]).stdout(broken_pipe());
+    let created = create.output().unwrap();
+    assert_eq!(code(&created), 74, "{}", err(&created));
+    assert!(err(&created).contains("key 1 could not be printed"), "{}", err(&created));
+    assert!(err(&created).contains("is revoked"), "{}", err(&created));
+    let listed = out(&run(folder.path(), &["key", "list"]));
+    assert!(listed.contains("revoked") && !listed.contains("active"), "{listed}");
+
+    let mut list = program(folder.path());
+    let seen_enough = list.args(["key", "list"]).stdout(broken_pipe()).output().unwrap();
+    assert_eq!(code(&seen_enough), 0, "{}", err(&seen_enough));
+}
+
+#[test]
+fn a_first_key_that_cannot_be_printed_is_revoked() {
+    let folder = folder();
+    let mut serve = program(folder.path());
+    serve.arg("serve").env("FREELLMAPI_LISTEN", "127.0.0.1:0").stdout(broken_pipe());
+    let served = serve.output().unwrap();
+    assert_eq!(code(&served), 74, "{}", err(&served));
+    assert!(err(&served).contains("freellmapi key create"), "{}", err(&served));
+    let listed = out(&run(folder.path(), &["key", "list"]));
+    assert!(listed.contains("first start") && listed.contains("revoked"), "{listed}");
 }
 
 #[test]
