@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::failure::{Failure, UNAVAILABLE};
 use super::output;
 use super::serve::{curl, until_stopped};
+use super::stop_signals::StopSignals;
 use crate::app;
 use crate::config::{self, Settings, Sources};
 use crate::demo::{Behaviour, Simulation, simulated_specs};
@@ -31,6 +32,8 @@ async fn demo(mut settings: Settings) -> Result<(), Failure> {
     let simulation = Simulation::start(&settings.providers, Behaviour::demo()).await?;
     settings.providers = simulated_specs(settings.providers, &simulation);
     let running = app::start(settings, Arc::new(SystemClock::start()), true).await?;
+    // Before anybody learns that it runs, and may want it to stop.
+    let signals = StopSignals::listen()?;
     let Some(key) = running.minted_key.as_ref().map(|key| key.expose().to_owned()) else {
         return Err(Failure::new(UNAVAILABLE, "the demo's store was not empty"));
     };
@@ -41,7 +44,7 @@ async fn demo(mut settings: Settings) -> Result<(), Failure> {
     output::line(&format!("Key:  {key}"));
     output::line("Paste this to stream an answer; Ctrl-C ends the demo:");
     output::line(&curl(running.address, &key));
-    let outcome = until_stopped(running).await;
+    let outcome = until_stopped(running, signals).await;
     simulation.stop().await;
     outcome
 }

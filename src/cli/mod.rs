@@ -10,6 +10,7 @@ mod migrate;
 mod model;
 mod output;
 mod serve;
+mod stop_signals;
 mod tenant;
 
 use std::collections::HashMap;

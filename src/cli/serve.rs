@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::{Failure, IO};
+use super::stop_signals::StopSignals;
 use super::{key, output};
 use crate::access::ApiKey;
 use crate::app::{self, OpenStore, Running};
@@ -29,13 +30,15 @@ struct Unseen {
 
 async fn serve(settings: Settings) -> Result<Option<Unseen>, Failure> {
     let running = app::start(settings, Arc::new(SystemClock::start()), false).await?;
+    // Before anybody learns that it runs, and may want it to stop.
+    let signals = StopSignals::listen()?;
     log::info!("listening on http://{}", running.address);
     let shown = running.minted_key.as_ref().map(|key| (key.clone(), show(key, running.address)));
     if let Some((key, Err(error))) = shown {
         running.drain().await;
         return Ok(Some(Unseen { key, error }));
     }
-    until_stopped(running).await.map(|()| None)
+    until_stopped(running, signals).await.map(|()| None)
 }
 
 fn show(key: &ApiKey, address: SocketAddr) -> io::Result<()> {
@@ -65,9 +68,9 @@ pub(super) fn curl(address: SocketAddr, key: &str) -> String {
     )
 }
 
-/// Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
-pub(super) async fn until_stopped(running: Running) -> Result<(), Failure> {
-    signal().await?;
+/// Serves until a signal to stop, then drains; a second signal ends the process at once.
+pub(super) async fn until_stopped(running: Running, mut signals: StopSignals) -> Result<(), Failure> {
+    signals.recv().await;
     log::info!("draining; a second signal stops at once");
     tokio::select! {
         () = running.drain() => {}
@@ -85,15 +88,6 @@ const ONE_WISH: Duration = Duration::from_secs(1);
 
 async fn second_signal() -> Result<(), Failure> {
     actix_web::rt::time::sleep(ONE_WISH).await;
-    signal().await
-}
-
-async fn signal() -> Result<(), Failure> {
-    use actix_web::rt::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    StopSignals::listen()?.recv().await;
     Ok(())
 }

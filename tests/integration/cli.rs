@@ -13,7 +13,8 @@ use tempfile::TempDir;
 /// The program in a folder of its own, without anything of the environment.
 fn program(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_freellmapi"));
-    command.current_dir(folder).env_clear().env("RUST_LOG", "warn").stdin(Stdio::null());
+    command.current_dir(folder).env_clear().env("RUST_LOG", "warn").env("TMPDIR", folder);
+    command.stdin(Stdio::null());
     command
 }
 
@@ -47,7 +48,12 @@ struct Serving {
 impl Serving {
     fn start(folder: &Path, arguments: &[&str]) -> Self {
         let mut command = program(folder);
-        command.args(arguments).env("FREELLMAPI_LISTEN", "127.0.0.1:0");
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        command.env("FREELLMAPI_LISTEN", "127.0.0.1:0");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut printed = String::new();
@@ -62,9 +68,13 @@ impl Serving {
     }
 
     /// Sends SIGTERM and answers with the exit code and all that was printed on stdout.
-    fn stop(mut self) -> (Option<i32>, String) {
+    fn stop(self) -> (Option<i32>, String) {
+        self.stop_by("-TERM")
+    }
+
+    fn stop_by(mut self, signal: &str) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         let status = self.child.wait().unwrap();
         self.stdout.read_to_string(&mut self.printed).unwrap();
         (status.code(), self.printed.clone())
@@ -347,9 +357,39 @@ fn the_demo_prints_what_it_promises_and_ends_cleanly() {
     }
     let (status, _) = serving.stop();
     assert_eq!(status, Some(0));
-    assert_eq!(
-        fs::read_dir(folder.path()).unwrap().count(),
-        0,
-        "the demo leaves nothing where it was started"
-    );
+    assert_eq!(files(folder.path()), BTreeMap::new(), "the demo leaves nothing, its store included");
+}
+
+/// Whether the process of that number ignores SIGHUP, number 1; `None` where there is no /proc.
+fn ignores_hangup(pid: u32) -> Option<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+    Some(u64::from_str_radix(ignored, 16).unwrap() & 1 == 1)
+}
+
+#[test]
+fn a_closed_terminal_is_a_stop() {
+    // Tests that run under `nohup` start programs that are to ignore it.
+    if ignores_hangup(std::process::id()) == Some(true) {
+        return;
+    }
+    for command in ["demo", "serve"] {
+        let folder = folder();
+        let (status, _) = Serving::start(folder.path(), &[command]).stop_by("-HUP");
+        assert_eq!(status, Some(0), "{command}");
+        assert!(command == "serve" || files(folder.path()).is_empty());
+    }
+}
+
+/// Who starts it under `nohup` wants it to outlive the terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_closed_terminal_that_was_to_be_ignored_is_ignored() {
+    let folder = folder();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" demo", env!("CARGO_BIN_EXE_freellmapi")]);
+    command.current_dir(folder.path()).env_clear().env("TMPDIR", folder.path());
+    let serving = Serving::spawn(command);
+    assert_eq!(ignores_hangup(serving.child.id()), Some(true));
+    assert_eq!(serving.stop().0, Some(0));
 }
