@@ -8,7 +8,7 @@ use actix_web::rt::time::{Sleep, sleep};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
-use super::adapter::{Adapter, Chunk, StreamError};
+use super::adapter::{Adapter, ChoiceSet, Chunk, StreamError};
 use super::guard::AttemptGuard;
 use super::served::Served;
 use super::sse::{self, Event, Splitter};
@@ -116,7 +116,8 @@ pub struct EventStream {
     timeouts: Timeouts,
     started_at: Moment,
     silence: Pin<Box<Sleep>>,
-    is_finish_seen: bool,
+    seen: ChoiceSet,
+    finished: ChoiceSet,
     state: State,
 }
 
@@ -154,7 +155,8 @@ impl EventStream {
             timeouts,
             started_at,
             silence: Box::pin(sleep(timeouts.stall)),
-            is_finish_seen: false,
+            seen: ChoiceSet::default(),
+            finished: ChoiceSet::default(),
             state: State::Running,
         }
     }
@@ -166,16 +168,18 @@ impl EventStream {
 
     /// Takes note of a chunk, and decides whether the client sees it.
     fn pass(&mut self, event: Bytes, chunk: Chunk) -> Option<Bytes> {
-        self.is_finish_seen |= chunk.is_finish;
+        self.seen |= chunk.seen;
+        self.finished |= chunk.finished;
         if let Some(usage) = chunk.usage {
             self.guard.report(usage);
         }
-        if chunk.has_choices {
+        let has_choices = !chunk.seen.is_empty();
+        if has_choices {
             self.guard.count_output();
         }
         self.completion.first_byte();
         // A chunk of usage alone is there because we asked; the client sees it if it asked too.
-        let is_hidden = !chunk.has_choices && chunk.usage.is_some() && !self.wants_usage;
+        let is_hidden = !has_choices && chunk.usage.is_some() && !self.wants_usage;
         (!is_hidden).then_some(event)
     }
 
@@ -209,8 +213,8 @@ impl EventStream {
     }
 
     fn end_of_body(&mut self) -> Result<Bytes, UpstreamFailure> {
-        if self.is_finish_seen {
-            // Some servers say why they stop and then just end: that is complete.
+        if !self.finished.is_empty() && self.finished.covers(self.seen) {
+            // Some servers say why every choice ends and then just end: that is complete.
             return Ok(self.complete());
         }
         let cut = UpstreamFailure::new(FailureKind::Protocol, "the upstream ended its answer in the middle");

@@ -127,6 +127,10 @@ async fn attempts_are_bounded() {
     app.finish().await;
 }
 
+fn reason(index: u64, reason: &str) -> Step {
+    Step::event(&json!({"choices": [{"index": index, "delta": {}, "finish_reason": reason}]}))
+}
+
 #[actix_web::test]
 async fn a_cut_after_the_first_event_is_told_and_never_looks_complete() {
     let first = Step::delta("Hel");
@@ -134,6 +138,11 @@ async fn a_cut_after_the_first_event_is_told_and_never_looks_complete() {
         ("cut", vec![first.clone(), Step::Cut]),
         ("reset", vec![first.clone(), Step::Reset]),
         ("an end without a reason", vec![first.clone(), Step::End]),
+        ("an end with an empty reason", vec![first.clone(), reason(0, ""), Step::End]),
+        (
+            "an end before every choice ended",
+            vec![first.clone(), reason(1, ""), reason(0, "stop"), Step::End],
+        ),
         ("an error event", vec![first.clone(), Step::event(&json!({"error": {"message": "x"}})), Step::End]),
         ("nonsense", vec![first, Step::chunk("data: {half\n\n"), Step::End]),
     ];
@@ -158,8 +167,8 @@ async fn a_cut_after_the_first_event_is_told_and_never_looks_complete() {
 
 #[actix_web::test]
 async fn an_end_with_a_reason_is_complete_without_done() {
-    let finish = Step::event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}));
-    let upstream = FakeUpstream::start_with([], Reply::stream([Step::delta("Hi"), finish, Step::End]));
+    let steps = [Step::delta("Hi"), reason(1, "length"), reason(0, "stop"), Step::End];
+    let upstream = FakeUpstream::start_with([], Reply::stream(steps));
     let app = TestApp::with_upstream(&upstream).await;
     let answer = app.chat(json!({})).await;
     assert_eq!(answer.streamed_text(), "Hi");

@@ -1,15 +1,16 @@
 //! What one event of a stream says, as far as the gateway acts on it.
 
+use super::choice_set::ChoiceSet;
 use crate::domain::failure::UpstreamFailure;
 use crate::domain::usage::Usage;
 
 /// One event of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::provider) struct Chunk {
-    /// It says why the answer ends.
-    pub(in crate::provider) is_finish: bool,
-    /// It carries a piece of the answer.
-    pub(in crate::provider) has_choices: bool,
+    /// The choices that it carries a piece of.
+    pub(in crate::provider) seen: ChoiceSet,
+    /// The choices of which it says why they end.
+    pub(in crate::provider) finished: ChoiceSet,
     pub(in crate::provider) usage: Option<Usage>,
 }
 

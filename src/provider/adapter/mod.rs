@@ -1,8 +1,10 @@
 //! The translation between our vocabulary and one wire dialect: synchronous, without I/O, clock or client.
 
+mod choice_set;
 mod chunk;
 mod openai_compat;
 
+pub(super) use choice_set::ChoiceSet;
 pub(super) use chunk::{Chunk, StreamError};
 
 use std::time::Duration;

@@ -31,12 +31,18 @@ pub(super) fn read_chunk(data: &[u8]) -> Result<Chunk, StreamError> {
     if let Some(error) = view.error {
         return Err(StreamError::Reported(reported(error)));
     }
-    let choices = view.choices.unwrap_or_default();
-    Ok(Chunk {
-        is_finish: choices.iter().any(|choice| choice.finish_reason.is_some()),
-        has_choices: !choices.is_empty(),
+    let mut chunk = Chunk {
         usage: view.usage.or(view.x_groq.and_then(|extension| extension.usage)).and_then(usage),
-    })
+        ..Chunk::default()
+    };
+    for choice in view.choices.unwrap_or_default() {
+        let index = choice.index();
+        chunk.seen.insert(index);
+        if choice.is_finished() {
+            chunk.finished.insert(index);
+        }
+    }
+    Ok(chunk)
 }
 
 /// Usage that cannot be read is no usage: it does not spoil the answer that it comes with.
@@ -75,7 +81,8 @@ struct WholeChoiceView {
 struct ChunkView<'a> {
     #[serde(borrow)]
     error: Option<&'a RawValue>,
-    choices: Option<Vec<ChoiceView>>,
+    #[serde(borrow)]
+    choices: Option<Vec<ChoiceView<'a>>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -83,8 +90,23 @@ struct ChunkView<'a> {
 }
 
 #[derive(Deserialize)]
-struct ChoiceView {
-    finish_reason: Option<IgnoredAny>,
+struct ChoiceView<'a> {
+    #[serde(borrow)]
+    index: Option<&'a RawValue>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
+}
+
+impl ChoiceView<'_> {
+    /// An answer of one choice may leave its index out; one that makes no sense does not spoil the chunk.
+    fn index(&self) -> u64 {
+        self.index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0)
+    }
+
+    /// Some servers put an empty reason into every chunk: only words are a reason.
+    fn is_finished(&self) -> bool {
+        self.finish_reason.is_some_and(|raw| raw.get().starts_with('"') && raw.get() != "\"\"")
+    }
 }
 
 /// Groq reports usage in an extension of its own.
@@ -97,6 +119,13 @@ struct ExtensionView<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::adapter::ChoiceSet;
+
+    fn set(indices: &[u64]) -> ChoiceSet {
+        let mut set = ChoiceSet::default();
+        indices.iter().for_each(|index| set.insert(*index));
+        set
+    }
 
     #[test]
     fn a_whole_answer_gives_its_usage() {
@@ -128,14 +157,33 @@ mod tests {
     #[test]
     fn chunks_are_read() {
         let delta = br#"{"choices":[{"delta":{"content":"a"},"finish_reason":null}],"usage":null}"#;
-        assert_eq!(read_chunk(delta), Ok(Chunk { has_choices: true, ..Chunk::default() }));
+        assert_eq!(read_chunk(delta), Ok(Chunk { seen: set(&[0]), ..Chunk::default() }));
         let finish = br#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
-        assert_eq!(read_chunk(finish), Ok(Chunk { has_choices: true, is_finish: true, usage: None }));
+        assert_eq!(read_chunk(finish), Ok(Chunk { seen: set(&[0]), finished: set(&[0]), usage: None }));
+        let two = br#"{"choices":[{"index":0,"finish_reason":null},{"index":2,"finish_reason":"length"}]}"#;
+        assert_eq!(read_chunk(two), Ok(Chunk { seen: set(&[0, 2]), finished: set(&[2]), usage: None }));
         let usage = br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#;
         let expected = Some(Usage { input_tokens: 1, output_tokens: 2 });
         assert_eq!(read_chunk(usage), Ok(Chunk { usage: expected, ..Chunk::default() }));
         let groq = br#"{"choices":[],"x_groq":{"usage":{"prompt_tokens":1,"completion_tokens":2}}}"#;
         assert_eq!(read_chunk(groq), Ok(Chunk { usage: expected, ..Chunk::default() }));
+    }
+
+    #[test]
+    fn only_words_are_a_reason_to_end() {
+        for reason in ["null", "\"\"", "false", "{}", "0"] {
+            let data = format!(r#"{{"choices":[{{"index":0,"finish_reason":{reason}}}]}}"#);
+            let chunk = read_chunk(data.as_bytes()).unwrap();
+            assert_eq!((chunk.seen, chunk.finished), (set(&[0]), set(&[])), "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_index_that_makes_no_sense_is_the_first() {
+        for index in ["null", "-1", "\"1\"", "1.5", "{}"] {
+            let data = format!(r#"{{"choices":[{{"index":{index},"delta":{{}}}}]}}"#);
+            assert_eq!(read_chunk(data.as_bytes()).unwrap().seen, set(&[0]), "{index}");
+        }
     }
 
     #[test]
