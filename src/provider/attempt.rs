@@ -8,7 +8,7 @@ use actix_web::rt::time::timeout;
 use futures_util::future::poll_fn;
 use send_wrapper::SendWrapper;
 
-use super::adapter::{Call, ErrorAnswer, adapter};
+use super::adapter::{Call, ErrorAnswer, Tokens, adapter};
 use super::answer::{Answer, Whole};
 use super::guard::AttemptGuard;
 use super::job::Job;
@@ -19,7 +19,7 @@ use super::transport::{Response, Transport};
 use crate::domain::clock::Moment;
 use crate::domain::failure::{FailureKind, Phase, UpstreamFailure};
 use crate::domain::provider::ModelSpec;
-use crate::domain::usage::{Outcome, ServedBy, Usage};
+use crate::domain::usage::{Outcome, ServedBy};
 
 /// Everything that one attempt needs; runs as a task of its own on the worker's thread.
 pub(super) struct Attempt {
@@ -34,7 +34,7 @@ pub(super) struct Attempt {
 
 /// What an attempt brings when it succeeds.
 enum Success {
-    Whole(bytes::Bytes, Option<Usage>),
+    Whole(bytes::Bytes, Tokens),
     Stream(Box<(bytes::Bytes, super::adapter::Chunk)>, Events),
 }
 
@@ -122,8 +122,8 @@ impl Attempt {
 
     async fn whole(&mut self, response: Response) -> Result<Success, UpstreamFailure> {
         let body = response.body.read_whole(self.response_body_limit).await?;
-        let usage = adapter(self.guard.shared().spec().dialect).check_whole(&body)?;
-        Ok(Success::Whole(body, usage))
+        let tokens = adapter(self.guard.shared().spec().dialect).check_whole(&body)?;
+        Ok(Success::Whole(body, tokens))
     }
 
     async fn first_event(&mut self, response: Response) -> Result<Success, UpstreamFailure> {
@@ -147,10 +147,11 @@ impl Attempt {
             .served_by(ServedBy { provider: served.provider.clone(), model: Arc::clone(&served.model) });
         let Job { request, mut completion, reply, .. } = *job;
         let answer = match success {
-            Success::Whole(body, usage) => {
+            Success::Whole(body, tokens) => {
                 guard.ended();
-                if let Some(usage) = usage {
-                    guard.report(usage);
+                match tokens {
+                    Tokens::Reported(usage) => guard.report(usage),
+                    Tokens::Counted { output_tokens } => guard.count_output(output_tokens),
                 }
                 let (usage, is_reported) = guard.usage();
                 completion.used(usage, is_reported);

@@ -93,9 +93,9 @@ impl AttemptGuard {
         self.reported = Some(usage);
     }
 
-    /// One more piece of the answer; about a token.
-    pub(super) fn count_output(&mut self) {
-        self.counted.output_tokens = self.counted.output_tokens.saturating_add(1);
+    /// More of the answer has come, of about so many tokens.
+    pub(super) fn count_output(&mut self, tokens: u64) {
+        self.counted.output_tokens = self.counted.output_tokens.saturating_add(tokens);
     }
 
     /// What was used as far as is known, and whether the upstream said so.

@@ -175,7 +175,8 @@ impl EventStream {
         }
         let has_choices = !chunk.seen.is_empty();
         if has_choices {
-            self.guard.count_output();
+            // A piece is about a token.
+            self.guard.count_output(1);
         }
         self.completion.first_byte();
         // A chunk of usage alone is there because we asked; the client sees it if it asked too.

@@ -132,6 +132,19 @@ async fn tokens_that_were_really_used_are_what_counts() {
     app.finish().await;
 }
 
+#[actix_web::test]
+async fn an_answer_that_tells_no_usage_is_counted_by_its_text() {
+    let text = "and then the cat sat down on the mat with a big red hat ".repeat(10);
+    let silent = json!({"choices": [{"message": {"role": "assistant", "content": text}}]});
+    let upstream = FakeUpstream::start_with([], Reply::json(200, &silent));
+    let app = TestApp::with_upstream(&upstream).await;
+    assert_eq!(app.chat(json!({"stream": false})).await.status, 200);
+    let stats = app.stats_when(|stats| stats["requests_today"] == 1).await;
+    let tokens = stats["tokens_used"].as_u64().unwrap();
+    assert!((140..=170).contains(&tokens), "{tokens}: 140 of the answer, a few of the question");
+    app.finish().await;
+}
+
 /// The simulated providers judge by the documented limits, with counting of their own.
 #[actix_web::test]
 async fn a_burst_over_six_simulated_providers_breaks_no_limit() {

@@ -3,16 +3,17 @@
 mod choice_set;
 mod chunk;
 mod openai_compat;
+mod tokens;
 
 pub(super) use choice_set::ChoiceSet;
 pub(super) use chunk::{Chunk, StreamError};
+pub(super) use tokens::Tokens;
 
 use std::time::Duration;
 
 use crate::domain::chat::ChatRequest;
 use crate::domain::failure::UpstreamFailure;
 use crate::domain::provider::{Dialect, ModelSpec, ProviderSpec};
-use crate::domain::usage::Usage;
 
 /// What a request is encoded for.
 pub(super) struct Call<'a> {
@@ -38,11 +39,11 @@ pub(super) trait Adapter: Sync {
     /// The body to send.
     fn encode(&self, call: &Call<'_>) -> Vec<u8>;
 
-    /// Checks a whole answer and reads its usage.
+    /// Checks a whole answer and reads its usage, or counts its texts where it tells none.
     ///
     /// # Errors
     /// When it reports an error, or is not a chat completion.
-    fn check_whole(&self, body: &[u8]) -> Result<Option<Usage>, UpstreamFailure>;
+    fn check_whole(&self, body: &[u8]) -> Result<Tokens, UpstreamFailure>;
 
     /// Reads the data of one event of a stream.
     ///

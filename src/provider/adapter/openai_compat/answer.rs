@@ -1,16 +1,16 @@
 //! What comes back: a whole answer or the events of a stream, understood as far as the gateway acts on them.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::failure::reported;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::usage::Usage;
-use crate::provider::adapter::{Chunk, StreamError};
+use crate::provider::adapter::{Chunk, StreamError, Tokens};
+use crate::quota::estimate::input_tokens;
 
-/// Checks a whole answer and reads its usage.
-pub(super) fn check_whole(body: &[u8]) -> Result<Option<Usage>, UpstreamFailure> {
+/// Checks a whole answer and reads its usage, or counts its texts where it tells none.
+pub(super) fn check_whole(body: &[u8]) -> Result<Tokens, UpstreamFailure> {
     let completion: CompletionView<'_> = serde_json::from_slice(body).map_err(|error| {
         UpstreamFailure::new(FailureKind::Protocol, &format!("the answer is not a chat completion: {error}"))
     })?;
@@ -19,9 +19,28 @@ pub(super) fn check_whole(body: &[u8]) -> Result<Option<Usage>, UpstreamFailure>
     }
     match completion.choices {
         Some(choices) if choices.iter().any(|choice| choice.message.is_some()) => {
-            Ok(completion.usage.and_then(usage))
+            let messages = choices.iter().filter_map(|choice| choice.message);
+            let counted = || Tokens::Counted { output_tokens: messages.map(message_tokens).sum() };
+            Ok(completion.usage.and_then(usage).map_or_else(counted, Tokens::Reported))
         }
         _ => Err(UpstreamFailure::new(FailureKind::Protocol, "the answer has no choices")),
+    }
+}
+
+/// The upper edge of what a model has written into one message. A message of another shape counts as it stands.
+fn message_tokens(raw: &RawValue) -> u64 {
+    let Ok(message) = serde_json::from_str::<MessageView<'_>>(raw.get()) else {
+        return input_tokens(raw.get());
+    };
+    let written = [message.content, message.reasoning_content, message.reasoning, message.tool_calls];
+    written.into_iter().flatten().map(text_tokens).sum()
+}
+
+/// Of a string its text, of anything else its JSON.
+fn text_tokens(raw: &RawValue) -> u64 {
+    match serde_json::from_str::<String>(raw.get()) {
+        Ok(text) => input_tokens(&text),
+        Err(_) => input_tokens(raw.get()),
     }
 }
 
@@ -67,14 +86,29 @@ struct UsageView {
 struct CompletionView<'a> {
     #[serde(borrow)]
     error: Option<&'a RawValue>,
-    choices: Option<Vec<WholeChoiceView>>,
+    #[serde(borrow)]
+    choices: Option<Vec<WholeChoiceView<'a>>>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct WholeChoiceView {
-    message: Option<IgnoredAny>,
+struct WholeChoiceView<'a> {
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+}
+
+/// What a model writes. Reasoning has a name of its own at each server that shows it, and is charged as output.
+#[derive(Deserialize)]
+struct MessageView<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -131,9 +165,26 @@ mod tests {
     fn a_whole_answer_gives_its_usage() {
         let body =
             br#"{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
-        assert_eq!(check_whole(body), Ok(Some(Usage { input_tokens: 3, output_tokens: 4 })));
-        let silent = br#"{"choices":[{"message":{"content":"x"}}],"usage":null,"error":null}"#;
-        assert_eq!(check_whole(silent), Ok(None));
+        let reported = Usage { input_tokens: 3, output_tokens: 4 };
+        assert_eq!(check_whole(body), Ok(Tokens::Reported(reported)));
+    }
+
+    #[test]
+    fn an_answer_that_tells_no_usage_is_counted() {
+        let cases = [
+            (r#""content":"x""#, 1),
+            (r#""role":"assistant","content":null"#, 0),
+            (r#""content":"and then\nthe cat""#, 5),
+            (r#""content":"x","reasoning_content":"and then""#, 3),
+            (r#""content":null,"tool_calls":[{"id":"a"}]"#, input_tokens(r#"[{"id":"a"}]"#)),
+            (r#""content":[{"text":"a"}]"#, input_tokens(r#"[{"text":"a"}]"#)),
+        ];
+        for (message, output_tokens) in cases {
+            let body = format!(r#"{{"choices":[{{"message":{{{message}}}}}],"usage":null,"error":null}}"#);
+            assert_eq!(check_whole(body.as_bytes()), Ok(Tokens::Counted { output_tokens }), "{message}");
+        }
+        let two = br#"{"choices":[{"message":{"content":"x"}},{"message":{"content":"y"}}]}"#;
+        assert_eq!(check_whole(two), Ok(Tokens::Counted { output_tokens: 2 }));
     }
 
     #[test]

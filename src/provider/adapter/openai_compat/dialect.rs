@@ -2,8 +2,7 @@
 
 use super::{answer, failure, request};
 use crate::domain::failure::UpstreamFailure;
-use crate::domain::usage::Usage;
-use crate::provider::adapter::{Adapter, Call, Chunk, ErrorAnswer, StreamError};
+use crate::provider::adapter::{Adapter, Call, Chunk, ErrorAnswer, StreamError, Tokens};
 
 /// OpenAI's dialect.
 pub(in crate::provider::adapter) struct OpenAiCompat;
@@ -17,7 +16,7 @@ impl Adapter for OpenAiCompat {
         request::encode(call)
     }
 
-    fn check_whole(&self, body: &[u8]) -> Result<Option<Usage>, UpstreamFailure> {
+    fn check_whole(&self, body: &[u8]) -> Result<Tokens, UpstreamFailure> {
         answer::check_whole(body)
     }
 
