@@ -1,17 +1,23 @@
 //! Server-sent events out of a body that arrives in pieces of any size; pure.
 
-use bytes::{Bytes, BytesMut};
-use memchr::memchr_iter;
+use std::borrow::Cow;
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::{memchr_iter, memchr2_iter};
 
 /// The longest event that is taken. Chosen: far beyond any chunk of a chat (a whole tool call in one delta
 /// was seen at some 100 kB), far below what would hurt.
 const EVENT_MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// What some servers put before a text in UTF-8; SSE says to skip it at the start of the body.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// An event was longer than [`EVENT_MAX_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EventTooLong;
 
-/// Cuts a body into whole events. What lies in one piece is passed on without a copy.
+/// Cuts a body into whole events, whose lines end with LF or CR LF. What lies in one piece is passed on without a
+/// copy, unless its lines end with CR alone.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
     /// Whole events not yet taken, and perhaps the beginning of one more.
@@ -20,6 +26,8 @@ pub(super) struct Splitter {
     partial: BytesMut,
     /// How much of `partial` is known to hold no end.
     scanned: usize,
+    /// Whether an event was taken: before the first one a byte order mark is skipped.
+    is_begun: bool,
 }
 
 impl Splitter {
@@ -42,7 +50,8 @@ impl Splitter {
     /// The next whole event, with the blank line that ends it.
     pub(super) fn next_event(&mut self) -> Result<Option<Bytes>, EventTooLong> {
         if let Some(end) = end_of_event(&self.ready, 0) {
-            return Ok(Some(self.ready.split_to(end)));
+            let event = self.ready.split_to(end);
+            return Ok(Some(self.cleaned(event)));
         }
         if !self.ready.is_empty() {
             self.partial.extend_from_slice(&std::mem::take(&mut self.ready));
@@ -53,7 +62,8 @@ impl Splitter {
 
     /// The body has ended: an event that lacks only its blank line, if there is one.
     pub(super) fn finish(&mut self) -> Option<Bytes> {
-        let rest = std::mem::take(&mut self.partial);
+        let rest = std::mem::take(&mut self.partial).freeze();
+        let rest = self.cleaned(rest);
         let text = rest.trim_ascii();
         if text.is_empty() {
             return None;
@@ -63,6 +73,14 @@ impl Splitter {
         Some(event.freeze())
     }
 
+    /// The event as everybody reads it.
+    fn cleaned(&mut self, mut event: Bytes) -> Bytes {
+        if !std::mem::replace(&mut self.is_begun, true) && event.starts_with(BYTE_ORDER_MARK) {
+            event.advance(BYTE_ORDER_MARK.len());
+        }
+        with_line_feeds(event)
+    }
+
     /// An end may straddle two pieces: the last three bytes are looked at again.
     fn note_scanned(&mut self) -> Result<(), EventTooLong> {
         self.scanned = self.partial.len().saturating_sub(3);
@@ -70,38 +88,69 @@ impl Splitter {
     }
 }
 
-/// The position after the first blank line at or after `from`; line ends are LF or CR LF.
+/// The position after the first blank line at or after `from`; line ends are LF, CR LF or CR.
+///
+/// A CR after a LF, with nothing behind it yet, may be half of a CR LF: it is not taken for an end before the next
+/// byte is there. After two CRs nothing is waited for: who ends lines so sends no LF.
 fn end_of_event(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..)?;
-    memchr_iter(b'\n', rest).find_map(|position| match rest.get(position + 1..)? {
-        [b'\n', ..] => Some(from + position + 2),
-        [b'\r', b'\n', ..] => Some(from + position + 3),
+    memchr2_iter(b'\n', b'\r', rest).find_map(|position| match rest.get(position..)? {
+        [b'\n', b'\n', ..] | [b'\r', b'\r', ..] => Some(from + position + 2),
+        [b'\n', b'\r', b'\n', ..] => Some(from + position + 3),
+        [b'\n', b'\r', _, ..] => Some(from + position + 2),
         _ => None,
     })
 }
 
+/// CRs that stand alone become LFs: simple clients know no other line end.
+fn with_line_feeds(event: Bytes) -> Bytes {
+    let is_alone = |position: &usize| event.get(position + 1) != Some(&b'\n');
+    let mut alone = memchr_iter(b'\r', &event).filter(is_alone).peekable();
+    if alone.peek().is_none() {
+        return event;
+    }
+    let mut lines = BytesMut::from(&*event);
+    for position in alone {
+        if let Some(byte) = lines.get_mut(position) {
+            *byte = b'\n';
+        }
+    }
+    lines.freeze()
+}
+
 /// What one event says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event<'a> {
     /// Only comments or unknown fields: nothing for us.
     Comment,
     /// `data: [DONE]`.
     Done,
-    Data(&'a [u8]),
+    /// All `data` lines; borrowed where there is one, as in nearly every stream of chat chunks.
+    Data(Cow<'a, [u8]>),
 }
 
-/// Reads an event. Its data is the first `data` line: in a stream of chat chunks each is one line of JSON.
+/// Reads an event as the [`Splitter`] gives it.
 pub(super) fn read(event: &[u8]) -> Event<'_> {
-    let data = event.split(|byte| *byte == b'\n').find_map(|line| {
-        // Older llama.cpp servers report a failure in a field of its own (public report of 2025-09).
-        let value = line.strip_prefix(b"data:").or_else(|| line.strip_prefix(b"error:"))?;
-        Some(value.trim_ascii())
-    });
+    let data = event.split(|byte| *byte == b'\n').filter_map(value).map(Cow::Borrowed).reduce(joined);
     match data {
         None => Event::Comment,
-        Some(b"[DONE]") => Event::Done,
+        Some(data) if *data == *b"[DONE]" => Event::Done,
         Some(data) => Event::Data(data),
     }
+}
+
+/// What a line says, if it says anything to us.
+fn value(line: &[u8]) -> Option<&[u8]> {
+    // Older llama.cpp servers report a failure in a field of its own (public report of 2025-09).
+    let value = line.strip_prefix(b"data:").or_else(|| line.strip_prefix(b"error:"))?;
+    Some(value.trim_ascii())
+}
+
+fn joined<'a>(text: Cow<'a, [u8]>, line: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+    let mut text = text.into_owned();
+    text.push(b'\n');
+    text.extend_from_slice(&line);
+    Cow::Owned(text)
 }
 
 #[cfg(test)]
@@ -130,6 +179,34 @@ mod tests {
     }
 
     #[test]
+    fn events_end_at_carriage_returns_too_and_are_given_with_line_feeds() {
+        let expected = [&b"data: 1\n\n"[..], b": c\ndata: 2\n\n"];
+        assert_eq!(split(&[b"data: 1\r\r: c\rdata: 2\r\r"]), expected);
+        assert_eq!(split(&[b"data: 1\n\r: c\rdata: 2\n\n"]), expected);
+        assert_eq!(split(&[b"data: 1\r\n\r: c\ndata: 2\r"]), [&b"data: 1\r\n\n"[..], expected[1]]);
+    }
+
+    #[test]
+    fn two_carriage_returns_are_not_waited_on() {
+        let mut splitter = Splitter::default();
+        splitter.push(Bytes::from_static(b"data: 1\r\r")).unwrap();
+        assert!(splitter.next_event().unwrap().is_some());
+    }
+
+    #[test]
+    fn half_of_a_line_end_is_no_line_end() {
+        assert_eq!(split(&[b"data: 1\r", b"\ndata: 2\r\n\r", b"\n"]), [b"data: 1\r\ndata: 2\r\n\r\n"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_at_the_start_alone() {
+        assert_eq!(split(&[b"\xef\xbb", b"\xbfdata: 1\n\n"]), [b"data: 1\n\n"]);
+        assert_eq!(split(&[b"\xef\xbb\xbfdata: 1"]), [b"data: 1\n\n"]);
+        let later = split(&[b"data: 1\n\n\xef\xbb\xbfdata: 2\n\n"]);
+        assert_eq!(later[1], b"\xef\xbb\xbfdata: 2\n\n");
+    }
+
+    #[test]
     fn a_last_event_without_its_blank_line_is_completed() {
         assert_eq!(split(&[b"data: 1\n\ndata: [DONE]\n"]), [&b"data: 1\n\n"[..], b"data: [DONE]\n\n"]);
         assert_eq!(split(&[b"data: 1\n\n\n"]), [&b"data: 1\n\n"[..]]);
@@ -147,15 +224,39 @@ mod tests {
     #[test]
     fn events_are_read() {
         assert_eq!(read(b": OPENROUTER PROCESSING\n\n"), Event::Comment);
-        assert_eq!(read(b"event: message\ndata: {}\n\n"), Event::Data(b"{}"));
+        let one_line = [
+            (&b"event: message\ndata: {}\n\n"[..], &b"{}"[..]),
+            (b"data: {}\r\nid: 7\r\n\r\n", b"{}"),
+            (b"error: {\"code\":500}\n\n", b"{\"code\":500}"),
+        ];
+        for (event, data) in one_line {
+            assert!(matches!(read(event), Event::Data(Cow::Borrowed(read)) if read == data));
+        }
         assert_eq!(read(b"data:[DONE]\r\n\r\n"), Event::Done);
-        assert_eq!(read(b"error: {\"code\":500}\n\n"), Event::Data(b"{\"code\":500}"));
+        let two_lines = Event::Data(Cow::Borrowed(&b"{\"a\":\n1}"[..]));
+        assert_eq!(read(b"data: {\"a\":\nid: 7\r\ndata: 1}\n\n"), two_lines);
     }
+
+    /// Pieces of which every kind of end, in any order, can be made.
+    const WORDS: [&[u8]; 9] = [
+        b"data: {\"a\":1}",
+        b"data: two",
+        b": keep",
+        b"data: [DONE]",
+        b"\xef\xbb\xbf",
+        b"\r",
+        b"\n",
+        b"\r\n\r\n",
+        b"\n\n",
+    ];
 
     proptest! {
         #[test]
-        fn any_split_gives_the_same_events(cuts in proptest::collection::vec(0usize..80, 0..8)) {
-            let body = b"data: {\"a\":1}\n\n: keep\r\n\r\ndata: two\ndata: lines\n\ndata: [DONE]\r\n\r\ndata: x\n\n";
+        fn any_split_gives_the_same_events(
+            words in proptest::collection::vec(proptest::sample::select(&WORDS[..]), 0..24),
+            cuts in proptest::collection::vec(0usize..200, 0..12),
+        ) {
+            let body = words.concat();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(body.len())).collect();
             cuts.sort_unstable();
             let mut pieces = Vec::new();
@@ -164,7 +265,23 @@ mod tests {
                 pieces.push(&body[from..cut]);
                 from = cut;
             }
-            prop_assert_eq!(split(&pieces), split(&[body]));
+            prop_assert_eq!(split(&pieces), split(&[&body]));
+        }
+
+        #[test]
+        fn every_kind_of_line_end_gives_the_same_data(
+            lines in proptest::collection::vec(proptest::sample::select(&["data: a", ": c", "", "id: 1"][..]), 0..24),
+        ) {
+            let data = |end: &str| -> Vec<Vec<u8>> {
+                let body: String = lines.iter().flat_map(|line| [line, end]).collect();
+                let events = split(&[body.as_bytes()]);
+                events.iter().filter_map(|event| match read(event) {
+                    Event::Data(data) => Some(data.into_owned()),
+                    Event::Comment | Event::Done => None,
+                }).collect()
+            };
+            prop_assert_eq!(data("\n"), data("\r\n"));
+            prop_assert_eq!(data("\n"), data("\r"));
         }
     }
 }

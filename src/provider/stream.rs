@@ -78,7 +78,7 @@ impl Events {
             Event::Done => return Some(Ok(Read::Done)),
             Event::Data(data) => data,
         };
-        Some(match self.adapter.read_chunk(data) {
+        Some(match self.adapter.read_chunk(&data) {
             Ok(chunk) => Ok(Read::Chunk(event, chunk)),
             Err(StreamError::Reported(failure)) => Err(failure),
             Err(StreamError::Malformed) => Err(UpstreamFailure::new(

@@ -50,6 +50,19 @@ async fn events_are_written_whole_however_they_come_in() {
 }
 
 #[actix_web::test]
+async fn an_unusual_form_of_the_events_is_understood() {
+    let body = "\u{feff}data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\r\r\
+        data: {\"choices\":[{\"delta\":{},\rdata: \"finish_reason\":\"stop\"}]}\r\rdata: [DONE]\r\r";
+    let upstream = FakeUpstream::start([Reply::stream([Step::chunk(body), Step::End])]);
+    let app = TestApp::with_upstream(&upstream).await;
+    let answer = app.chat(json!({})).await;
+    assert_eq!(answer.streamed_text(), "Hi");
+    assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
+    assert!(!answer.text().contains('\r') && !answer.text().contains('\u{feff}'), "{:?}", answer.text());
+    app.finish().await;
+}
+
+#[actix_web::test]
 async fn a_silent_wait_is_bridged_and_then_answered() {
     let reply = Reply::text("late").after_signal();
     let upstream = FakeUpstream::start([reply]);
