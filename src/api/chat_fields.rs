@@ -79,7 +79,8 @@ struct Fields {
     needs_json_schema: bool,
     input: Input,
     tools_tokens: u64,
-    output_cap: Option<u64>,
+    choice_cap: Option<u64>,
+    answers: u64,
 }
 
 impl Fields {
@@ -94,7 +95,8 @@ impl Fields {
             needs_json_schema: needs_json_schema(chat)?,
             input: messages(chat)?,
             tools_tokens: [tools, functions].into_iter().flatten().map(input_tokens).sum(),
-            output_cap: output_cap(chat)?,
+            choice_cap: choice_cap(chat)?,
+            answers: positive(chat, "n", &format!("a whole number from 1 to {N_MAX}"), N_MAX)?.unwrap_or(1),
         })
     }
 
@@ -105,7 +107,8 @@ impl Fields {
         chat.needs.vision = self.input.has_images;
         chat.needs.json_schema = self.needs_json_schema;
         chat.input_tokens = self.input.tokens.saturating_add(self.tools_tokens);
-        chat.output_cap = self.output_cap;
+        chat.choice_cap = self.choice_cap;
+        chat.output_cap = self.choice_cap.map(|cap| cap.saturating_mul(self.answers));
     }
 }
 
@@ -147,15 +150,14 @@ fn needs_json_schema(chat: &ChatRequest) -> Result<bool, GatewayError> {
     Ok(format.is_some_and(|format| format.r#type == "json_schema"))
 }
 
-/// The largest of all cap fields, times `n`.
-fn output_cap(chat: &ChatRequest) -> Result<Option<u64>, GatewayError> {
-    let answers = positive(chat, "n", &format!("a whole number from 1 to {N_MAX}"), N_MAX)?.unwrap_or(1);
+/// The largest of all cap fields.
+fn choice_cap(chat: &ChatRequest) -> Result<Option<u64>, GatewayError> {
     let expected = "a whole number of at least 1";
     let caps = [
         positive(chat, "max_tokens", expected, u64::MAX)?,
         positive(chat, "max_completion_tokens", expected, u64::MAX)?,
     ];
-    Ok(caps.into_iter().flatten().max().map(|cap| cap.saturating_mul(answers)))
+    Ok(caps.into_iter().flatten().max())
 }
 
 fn positive(chat: &ChatRequest, name: &str, expected: &str, most: u64) -> Result<Option<u64>, GatewayError> {
@@ -322,10 +324,10 @@ mod tests {
     }
 
     #[test]
-    fn the_cap_is_the_largest_times_n() {
+    fn the_cap_is_the_largest_and_times_n_for_quotas() {
         let body = with(r#","max_tokens":10,"max_completion_tokens":20,"n":3"#);
         let chat = read(&Bytes::from(body), true).unwrap();
-        assert_eq!(chat.output_cap, Some(60));
+        assert_eq!((chat.choice_cap, chat.output_cap), (Some(20), Some(60)));
     }
 
     #[test]

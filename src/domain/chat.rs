@@ -20,7 +20,10 @@ pub struct ChatRequest {
     pub needs: Capabilities,
     /// Tokens of the whole input (tools and images too): the upper edge of an estimate.
     pub input_tokens: u64,
-    /// The largest of all cap fields, times `n`; `None` when the client set none.
+    /// The largest of all cap fields: what one choice may take of a context window, in tokens. `None` when the
+    /// client set none.
+    pub choice_cap: Option<u64>,
+    /// `choice_cap` times `n`: what quotas are asked for.
     pub output_cap: Option<u64>,
 }
 
@@ -35,6 +38,7 @@ impl ChatRequest {
             wants_stream_usage: false,
             needs: Capabilities::default(),
             input_tokens: 0,
+            choice_cap: None,
             output_cap: None,
         }
     }

@@ -90,7 +90,8 @@ fn capable(
 const LOWER_EDGE_DIVISOR: u64 = 2;
 
 fn fitting(request: &ChatRequest, catalog: &Catalog, targets: &[Target]) -> Result<Vec<Target>, NoPlan> {
-    let output = request.output_cap.unwrap_or(0);
+    // Each of several choices is written in a window of its own.
+    let output = request.choice_cap.unwrap_or(0);
     let fits = |input: u64| -> Vec<Target> {
         let tokens = input.saturating_add(output);
         targets.iter().copied().filter(|target| window(catalog, *target) >= tokens).collect()
