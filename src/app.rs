@@ -74,11 +74,19 @@ impl OpenStore {
     /// Opens and migrates the store that `settings` name. Blocks.
     ///
     /// # Errors
-    /// When it cannot be reached or migrated, or its pepper cannot be unwrapped.
+    /// When it cannot be reached or migrated, or its pepper cannot be unwrapped. A master key is made only for a
+    /// store that has nothing sealed yet: beside one that has, a new key would open nothing.
     pub fn open(settings: &Settings) -> Result<Self, StartError> {
         let store = db::open(&settings.store.url)?;
         store.migrate()?;
-        let master_key = MasterKey::obtain(settings.master_key.as_ref(), &settings.store.url)?;
+        let (variable, url) = (settings.master_key.as_ref(), &settings.store.url);
+        let master_key = match MasterKey::find(variable, url)? {
+            Some(master_key) => master_key,
+            None if Pepper::is_sealed(&*store)? => {
+                return Err(MasterKeyError::FileMissing(MasterKey::file(url)?).into());
+            }
+            None => MasterKey::obtain(variable, url)?,
+        };
         let pepper = Pepper::obtain(&*store, &master_key)?;
         Ok(Self { store, pepper })
     }

@@ -332,6 +332,10 @@ fn a_first_start_prints_a_key_once_and_a_second_server_is_69() {
     fs::write(&master_key, "0".repeat(64)).unwrap();
     let wrong_key = program(folder.path()).env("FREELLMAPI_LISTEN", "127.0.0.1:0").output().unwrap();
     assert_eq!(code(&wrong_key), 78, "{}", err(&wrong_key));
+    fs::remove_file(&master_key).unwrap();
+    let lost_key = program(folder.path()).env("FREELLMAPI_LISTEN", "127.0.0.1:0").output().unwrap();
+    assert_eq!(code(&lost_key), 78, "{}", err(&lost_key));
+    assert!(!master_key.exists(), "no key is made beside a store that another one has sealed");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use crate::quota::estimate::input_tokens;
 
 /// Checks a whole answer and reads its usage, or counts its texts where it tells none.
 pub(super) fn check_whole(body: &[u8]) -> Result<Tokens, UpstreamFailure> {
-    let completion: CompletionView<'_> = serde_json::from_slice(body).map_err(|error| {
-        UpstreamFailure::new(FailureKind::Protocol, &format!("the answer is not a chat completion: {error}"))
-    })?;
+    // The parser's own words may quote the answer, and this goes into the log.
+    let completion: CompletionView<'_> = serde_json::from_slice(body)
+        .map_err(|_| UpstreamFailure::new(FailureKind::Protocol, "the answer is not a chat completion"))?;
     if let Some(error) = completion.error {
         return Err(reported(error));
     }
