@@ -18,6 +18,9 @@ const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "f
 /// The most answers to one request. OpenAI's own bound (its API reference, 2026-11).
 const N_MAX: u64 = 128;
 
+/// Members of which no model reads anything, or that are counted by their parts.
+const NOT_INPUT: [&str; 3] = ["messages", "stream_options", "metadata"];
+
 /// Reads what both surfaces have in common. `stream` is `default_stream` where it is not given.
 ///
 /// # Errors
@@ -78,7 +81,6 @@ struct Fields {
     needs_tools: bool,
     needs_json_schema: bool,
     input: Input,
-    tools_tokens: u64,
     choice_cap: Option<u64>,
     answers: u64,
 }
@@ -87,14 +89,14 @@ impl Fields {
     fn of(chat: &ChatRequest) -> Result<Self, GatewayError> {
         within(chat, "temperature", 0.0, 2.0)?;
         within(chat, "top_p", 0.0, 1.0)?;
-        let (tools, functions) = (list(chat, "tools")?, list(chat, "functions")?);
+        let mut input = messages(chat)?;
+        input.add_others(chat);
         Ok(Self {
             streamed: parse(chat, "stream", "true or false")?,
             wants_stream_usage: wants_stream_usage(chat)?,
-            needs_tools: tools.is_some() || functions.is_some(),
+            needs_tools: has_items(chat, "tools")? || has_items(chat, "functions")?,
             needs_json_schema: needs_json_schema(chat)?,
-            input: messages(chat)?,
-            tools_tokens: [tools, functions].into_iter().flatten().map(input_tokens).sum(),
+            input,
             choice_cap: choice_cap(chat)?,
             answers: positive(chat, "n", &format!("a whole number from 1 to {N_MAX}"), N_MAX)?.unwrap_or(1),
         })
@@ -106,7 +108,7 @@ impl Fields {
         chat.needs.tools = self.needs_tools;
         chat.needs.vision = self.input.has_images;
         chat.needs.json_schema = self.needs_json_schema;
-        chat.input_tokens = self.input.tokens.saturating_add(self.tools_tokens);
+        chat.input_tokens = self.input.tokens;
         chat.choice_cap = self.choice_cap;
         chat.output_cap = self.choice_cap.map(|cap| cap.saturating_mul(self.answers));
     }
@@ -122,10 +124,10 @@ fn within(chat: &ChatRequest, name: &str, least: f64, most: f64) -> Result<(), G
     }
 }
 
-/// The text of a list that is not empty.
-fn list<'a>(chat: &'a ChatRequest, name: &str) -> Result<Option<&'a str>, GatewayError> {
+/// Whether the member `name` is a list that is not empty.
+fn has_items(chat: &ChatRequest, name: &str) -> Result<bool, GatewayError> {
     let items: Option<Vec<IgnoredAny>> = parse(chat, name, "an array")?;
-    Ok(items.filter(|items| !items.is_empty()).and_then(|_| given(chat, name)))
+    Ok(items.is_some_and(|items| !items.is_empty()))
 }
 
 #[derive(Deserialize)]
@@ -195,39 +197,29 @@ fn messages(chat: &ChatRequest) -> Result<Input, GatewayError> {
     Ok(input)
 }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_calls: Option<&'a RawValue>,
-    #[serde(borrow)]
-    function_call: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow)]
-    r#type: Cow<'a, str>,
-    #[serde(borrow)]
-    text: Option<Cow<'a, str>>,
-}
-
 impl Input {
-    fn add_message(&mut self, at: &str, raw: &RawValue) -> Result<(), GatewayError> {
-        let message: Message<'_> = serde_json::from_str(raw.get())
-            .map_err(|_| wrong(at, "an object with a role and a content", raw.get()))?;
-        check_role(at, message.role)?;
-        self.tokens = self.tokens.saturating_add(MESSAGE_OVERHEAD_TOKENS);
-        let calls = [message.tool_calls, message.function_call];
-        for call in calls.into_iter().flatten() {
-            self.add_text(call.get());
+    /// Upstreams put more than the messages before the model: tools, schemas, and whatever a field of tomorrow
+    /// holds. What is an object or a list may be a text of any length.
+    fn add_others(&mut self, chat: &ChatRequest) {
+        let others = chat.members.iter().filter(|member| !NOT_INPUT.contains(&member.name.as_str()));
+        for text in others.filter_map(|member| std::str::from_utf8(chat.value_text(member)).ok()) {
+            if text.starts_with(['{', '[']) {
+                self.add_text(text);
+            }
         }
-        match message.content {
+    }
+
+    fn add_message(&mut self, at: &str, raw: &RawValue) -> Result<(), GatewayError> {
+        let Some(members) = strict_json::members(raw.get()) else {
+            return Err(wrong(at, "an object with a role and a content", raw.get()));
+        };
+        let given = |wanted: &str| find(&members, wanted).filter(|value| *value != "null");
+        check_role(at, given("role"))?;
+        self.tokens = self.tokens.saturating_add(MESSAGE_OVERHEAD_TOKENS);
+        self.add_all_but(&members, &["role", "content"]);
+        match given("content") {
             Some(content) => self.add_content(&format!("{at}.content"), content),
-            None if calls.iter().any(Option::is_some) => Ok(()),
+            None if given("tool_calls").or(given("function_call")).is_some() => Ok(()),
             None => Err(GatewayError::bad_field(
                 format!("{at}.content"),
                 format!("{at}.content is required: a string or an array of parts"),
@@ -235,23 +227,42 @@ impl Input {
         }
     }
 
-    fn add_content(&mut self, at: &str, raw: &RawValue) -> Result<(), GatewayError> {
-        if raw.get().starts_with('"') {
-            let text: Text<'_> =
-                serde_json::from_str(raw.get()).map_err(|_| wrong(at, "a string", raw.get()))?;
-            self.add_text(&text.0);
+    fn add_content(&mut self, at: &str, raw: &str) -> Result<(), GatewayError> {
+        if let Some(text) = string(raw) {
+            self.add_text(&text);
             return Ok(());
         }
-        let parts: Vec<Part<'_>> = serde_json::from_str(raw.get())
-            .map_err(|_| wrong(at, "a string or an array of parts with a `type`", raw.get()))?;
-        for part in parts {
-            match part.text {
-                Some(text) => self.add_text(&text),
-                None => self.tokens = self.tokens.saturating_add(IMAGE_TOKENS),
+        let expected = || wrong(at, "a string or an array of parts with a `type`", raw);
+        let parts: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| expected())?;
+        parts.into_iter().try_for_each(|part| self.add_part(part.get()).ok_or_else(expected))
+    }
+
+    /// `None` for what is no part.
+    fn add_part(&mut self, raw: &str) -> Option<()> {
+        let members = strict_json::members(raw)?;
+        match string(find(&members, "type")?)?.as_ref() {
+            "text" => {
+                if let Some(text) = find(&members, "text").filter(|text| *text != "null") {
+                    self.add_text(&string(text)?);
+                }
+                self.add_all_but(&members, &["type", "text"]);
             }
-            self.has_images |= part.r#type == "image_url";
+            "image_url" => {
+                self.has_images = true;
+                self.tokens = self.tokens.saturating_add(IMAGE_TOKENS);
+                self.add_all_but(&members, &["type", "image_url"]);
+            }
+            // A file, a sound, a thing of tomorrow: it may be read as it stands.
+            _ => self.add_text(raw),
         }
-        Ok(())
+        Some(())
+    }
+
+    fn add_all_but(&mut self, members: &[(Cow<'_, str>, &str)], known: &[&str]) {
+        for (_, value) in members.iter().filter(|(name, value)| !known.contains(&&**name) && *value != "null")
+        {
+            self.add_text(value);
+        }
     }
 
     fn add_text(&mut self, text: &str) {
@@ -259,18 +270,26 @@ impl Input {
     }
 }
 
-/// A string, borrowed where it holds no escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+fn find<'a>(members: &[(Cow<'_, str>, &'a str)], wanted: &str) -> Option<&'a str> {
+    members.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value)
+}
 
-fn check_role(at: &str, role: Option<&RawValue>) -> Result<(), GatewayError> {
+/// The text of a JSON string, borrowed where it holds no escapes; `None` for any other value.
+fn string(raw: &str) -> Option<Cow<'_, str>> {
+    /// The field borrows; a bare `Cow` would always copy.
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(raw).ok().map(|text| text.0)
+}
+
+fn check_role(at: &str, role: Option<&str>) -> Result<(), GatewayError> {
     let field = format!("{at}.role");
     let expected = format!("one of {}", ROLES.join(", "));
     let Some(raw) = role else {
         return Err(GatewayError::bad_field(&*field, format!("{field} is required: {expected}")));
     };
-    let known = serde_json::from_str::<String>(raw.get()).is_ok_and(|role| ROLES.contains(&role.as_str()));
-    if known { Ok(()) } else { Err(wrong(&field, &expected, raw.get())) }
+    let known = string(raw).is_some_and(|role| ROLES.contains(&role.as_ref()));
+    if known { Ok(()) } else { Err(wrong(&field, &expected, raw)) }
 }
 
 #[cfg(test)]
@@ -299,6 +318,11 @@ mod tests {
             (r#"{"messages":[{"role":"robot","content":"x"}]}"#.to_owned(), "messages[0].role"),
             (r#"{"messages":[{"role":"user"}]}"#.to_owned(), "messages[0].content"),
             (r#"{"messages":[{"role":"user","content":3}]}"#.to_owned(), "messages[0].content"),
+            (r#"{"messages":[{"role":"user","content":[{"text":"x"}]}]}"#.to_owned(), "messages[0].content"),
+            (
+                r#"{"messages":[{"role":"user","content":[{"type":"text","text":3}]}]}"#.to_owned(),
+                "messages[0].content",
+            ),
             (with(r#","temperature":3"#), "temperature"),
             (with(r#","temperature":"hot""#), "temperature"),
             (with(r#","top_p":-1"#), "top_p"),
@@ -341,6 +365,58 @@ mod tests {
         assert!(chat.needs.tools && chat.needs.vision && chat.needs.json_schema);
         assert!(!chat.streamed && chat.wants_stream_usage);
         assert!(chat.input_tokens > IMAGE_TOKENS);
+    }
+
+    fn tokens(body: &str) -> u64 {
+        read(&Bytes::copy_from_slice(body.as_bytes()), true).unwrap().input_tokens
+    }
+
+    #[test]
+    fn what_is_not_understood_is_counted_as_it_stands() {
+        let text = "and then the cat sat down on the mat ".repeat(100);
+        let message = |member: &str| format!(r#"{{"messages":[{{"role":"user","content":"hi",{member}}}]}}"#);
+        let part = |part: &str| format!(r#"{{"messages":[{{"role":"user","content":[{part}]}}]}}"#);
+        let hidden = [
+            message(&format!(r#""reasoning_content":"{text}""#)),
+            message(&format!(r#""name":"{text}""#)),
+            message(&format!(r#""refusal":"{text}""#)),
+            message(&format!(r#""audio":{{"id":"{text}"}}"#)),
+            message(&format!(r#""tool_calls":[{{"function":{{"arguments":"{text}"}}}}]"#)),
+            part(&format!(r#"{{"type":"file","file":{{"file_data":"{text}"}}}}"#)),
+            part(&format!(r#"{{"type":"input_audio","input_audio":{{"data":"{text}"}}}}"#)),
+            part(&format!(r#"{{"type":"text","text":"hi","more":"{text}"}}"#)),
+            part(&format!(r#"{{"type":"image_url","image_url":{{"url":"x"}},"text":"{text}"}}"#)),
+            with(&format!(r#","response_format":{{"type":"json_schema","json_schema":{{"d":"{text}"}}}}"#)),
+            with(&format!(r#","prediction":{{"content":"{text}"}}"#)),
+            with(&format!(r#","documents":["{text}"]"#)),
+            with(&format!(r#","tools":[{{"description":"{text}"}}]"#)),
+        ];
+        for body in hidden {
+            assert!(tokens(&body) >= 900, "{} tokens: {}", tokens(&body), &body[..80]);
+        }
+    }
+
+    #[test]
+    fn what_no_model_reads_costs_nothing() {
+        let bare = tokens(&with(""));
+        for extra in
+            [r#","stream_options":{"include_usage":true}"#, r#","metadata":{"a":"b"}"#, r#","user":"u""#]
+        {
+            assert_eq!(tokens(&with(extra)), bare, "{extra}");
+        }
+        let nulls = r#"{"messages":[{"role":"user","content":"hi","name":null,"tool_calls":null}]}"#;
+        assert_eq!(tokens(nulls), bare);
+    }
+
+    #[test]
+    fn an_image_has_one_price_whatever_its_size() {
+        let image = |data: &str| {
+            let url =
+                format!(r#"{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{data}"}}}}"#);
+            tokens(&format!(r#"{{"messages":[{{"role":"user","content":[{url}]}}]}}"#))
+        };
+        assert_eq!(image("AAAA"), MESSAGE_OVERHEAD_TOKENS + IMAGE_TOKENS);
+        assert_eq!(image("AAAA"), image(&"A7".repeat(10_000)));
     }
 
     #[test]

@@ -33,6 +33,12 @@ pub(super) fn object(body: &[u8]) -> Result<Members, String> {
     Ok(members.0.into_iter().map(|(name, value)| (name.into_owned(), span(text, value.get()))).collect())
 }
 
+/// The members of an object inside a checked body, in order, with their JSON texts; `None` for what is no object.
+pub(super) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    let members: RawMembers<'_> = serde_json::from_str(text).ok()?;
+    Some(members.0.into_iter().map(|(name, value)| (name, value.get())).collect())
+}
+
 fn check(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("the body is empty; it must be a JSON object".to_owned());
