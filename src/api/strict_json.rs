@@ -51,7 +51,7 @@ fn check(text: &str) -> Result<(), String> {
 }
 
 /// Where `part`, a slice of `whole`, stands in it.
-fn span(whole: &str, part: &str) -> Range<usize> {
+pub(super) fn span(whole: &str, part: &str) -> Range<usize> {
     let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
     start..start + part.len()
 }
