@@ -82,7 +82,7 @@ struct Fields {
     needs_json_schema: bool,
     input: Input,
     choice_cap: Option<u64>,
-    answers: u64,
+    choices: u64,
 }
 
 impl Fields {
@@ -98,7 +98,7 @@ impl Fields {
             needs_json_schema: needs_json_schema(chat)?,
             input,
             choice_cap: choice_cap(chat)?,
-            answers: positive(chat, "n", &format!("a whole number from 1 to {N_MAX}"), N_MAX)?.unwrap_or(1),
+            choices: positive(chat, "n", &format!("a whole number from 1 to {N_MAX}"), N_MAX)?.unwrap_or(1),
         })
     }
 
@@ -110,7 +110,7 @@ impl Fields {
         chat.needs.json_schema = self.needs_json_schema;
         chat.input_tokens = self.input.tokens;
         chat.choice_cap = self.choice_cap;
-        chat.output_cap = self.choice_cap.map(|cap| cap.saturating_mul(self.answers));
+        chat.choices = self.choices;
     }
 }
 
@@ -351,7 +351,7 @@ mod tests {
     fn the_cap_is_the_largest_and_times_n_for_quotas() {
         let body = with(r#","max_tokens":10,"max_completion_tokens":20,"n":3"#);
         let chat = read(&Bytes::from(body), true).unwrap();
-        assert_eq!((chat.choice_cap, chat.output_cap), (Some(20), Some(60)));
+        assert_eq!((chat.choice_cap, chat.choices), (Some(20), 3));
     }
 
     #[test]
@@ -423,7 +423,7 @@ mod tests {
     fn nulls_are_absent() {
         let chat =
             read(&Bytes::from(with(r#","temperature":null,"max_tokens":null,"tools":null"#)), true).unwrap();
-        assert_eq!(chat.output_cap, None);
+        assert_eq!(chat.choice_cap, None);
         assert!(!chat.needs.tools);
     }
 }

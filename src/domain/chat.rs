@@ -23,8 +23,8 @@ pub struct ChatRequest {
     /// The largest of all cap fields: what one choice may take of a context window, in tokens. `None` when the
     /// client set none.
     pub choice_cap: Option<u64>,
-    /// `choice_cap` times `n`: what quotas are asked for.
-    pub output_cap: Option<u64>,
+    /// How many answers are asked for: `n`, at least 1.
+    pub choices: u64,
 }
 
 impl ChatRequest {
@@ -39,8 +39,13 @@ impl ChatRequest {
             needs: Capabilities::default(),
             input_tokens: 0,
             choice_cap: None,
-            output_cap: None,
+            choices: 1,
         }
+    }
+
+    /// The tokens of all choices together when each may be `choice_cap` long: what the limits count.
+    pub fn output_tokens(&self, choice_cap: u64) -> u64 {
+        choice_cap.saturating_mul(self.choices)
     }
 
     /// The JSON text of a member's value.

@@ -45,14 +45,15 @@ impl ProviderActor {
     fn demand(&self, job: &Job, model: &ModelSpec, index: ModelIndex) -> (Demand, Option<u64>) {
         let added = self.added_output_cap(job, model, index);
         let send_within = self.shared.spec().timeouts.connect.saturating_mul(SEND_WITHIN_CONNECTS);
-        let output_tokens = job.request.output_cap.or(added).unwrap_or(0);
+        let choice_cap = job.request.choice_cap.or(added).unwrap_or(0);
+        let output_tokens = job.request.output_tokens(choice_cap);
         let input_tokens = job.request.input_tokens;
         (Demand { model: index, input_tokens, output_tokens, send_within }, added)
     }
 
     /// Where an upstream charges by the cap, or may, what was reserved is what is asked for.
     fn added_output_cap(&self, job: &Job, model: &ModelSpec, index: ModelIndex) -> Option<u64> {
-        if job.request.output_cap.is_some() || !self.shared.has_token_limits(index) {
+        if job.request.choice_cap.is_some() || !self.shared.has_token_limits(index) {
             return None;
         }
         match self.shared.spec().tokens_charged {

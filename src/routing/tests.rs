@@ -129,6 +129,6 @@ fn a_window_filters_and_only_what_is_surely_too_long_is_refused() {
 fn several_choices_do_not_share_a_window() {
     let mut three_choices = request(ModelSelector::Named("wise".to_owned()));
     three_choices.input_tokens = 100;
-    (three_choices.choice_cap, three_choices.output_cap) = (Some(900), Some(2_700));
+    (three_choices.choice_cap, three_choices.choices) = (Some(900), 3);
     assert_eq!(names(&three(), &three_choices).unwrap(), ["wise"]);
 }

@@ -38,9 +38,7 @@ fn read(body: Bytes) -> Result<ChatRequest, GatewayError> {
     }
     if chat.choice_cap.is_none() {
         add_default(&mut chat, "max_tokens", &DEFAULT_MAX_TOKENS.to_string());
-        let answers = parse::<u64>(&chat, "n", "a whole number")?.unwrap_or(1);
         chat.choice_cap = Some(DEFAULT_MAX_TOKENS);
-        chat.output_cap = Some(DEFAULT_MAX_TOKENS.saturating_mul(answers));
     }
     Ok(chat)
 }
@@ -81,9 +79,9 @@ mod tests {
         assert!(chat.streamed);
         assert_eq!(given(&chat, "temperature"), Some("0.7"));
         assert_eq!(given(&chat, "max_tokens"), Some("1024"));
-        assert_eq!((chat.choice_cap, chat.output_cap), (Some(1_024), Some(1_024)));
+        assert_eq!((chat.choice_cap, chat.choices), (Some(1_024), 1));
         let three = read_text(r#","n":3"#).unwrap();
-        assert_eq!((three.choice_cap, three.output_cap), (Some(1_024), Some(3_072)));
+        assert_eq!((three.choice_cap, three.choices), (Some(1_024), 3));
         assert_eq!(chat.selector, ModelSelector::Auto(None));
     }
 
