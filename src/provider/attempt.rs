@@ -90,6 +90,12 @@ impl Attempt {
         if !(200..300).contains(&response.status) {
             return Err(self.error_answer(response).await);
         }
+        if response.is_encoded {
+            return Err(UpstreamFailure::new(
+                FailureKind::Protocol,
+                "the answer is compressed, which was not asked for",
+            ));
+        }
         if self.job.request.streamed { self.first_event(response).await } else { self.whole(response).await }
     }
 

@@ -153,6 +153,23 @@ fn joined<'a>(text: Cow<'a, [u8]>, line: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
     Cow::Owned(text)
 }
 
+/// The most that stands around the data of an event that holds nothing else: `data: ` and two line ends.
+const AROUND_DATA_MAX_BYTES: usize = b"data: \r\n\r\n".len();
+
+/// The event to pass on instead of `event`, where that holds more than the data that was read from it: what was not
+/// looked at, be it a second line of data or one that claims that the answer is over, does not reach the client.
+pub(super) fn without_rest(event: &[u8], data: &[u8]) -> Option<Bytes> {
+    if event.len() - data.len() <= AROUND_DATA_MAX_BYTES {
+        return None;
+    }
+    let mut only = BytesMut::with_capacity(data.len() + AROUND_DATA_MAX_BYTES);
+    only.extend_from_slice(b"data: ");
+    // Lines that were joined are JSON: between its parts a space says the same as a line end.
+    only.extend(data.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }));
+    only.extend_from_slice(b"\n\n");
+    Some(only.freeze())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -235,6 +252,19 @@ mod tests {
         assert_eq!(read(b"data:[DONE]\r\n\r\n"), Event::Done);
         let two_lines = Event::Data(Cow::Borrowed(&b"{\"a\":\n1}"[..]));
         assert_eq!(read(b"data: {\"a\":\nid: 7\r\ndata: 1}\n\n"), two_lines);
+    }
+
+    #[test]
+    fn only_the_data_that_was_read_goes_on() {
+        let passed_on = |event: &'static [u8]| {
+            let Event::Data(data) = read(event) else { panic!("no data") };
+            without_rest(event, &data)
+        };
+        assert_eq!(passed_on(b"data: {}\r\n\r\n"), None);
+        assert_eq!(passed_on(b"data:{}\n\n"), None);
+        let only = Some(Bytes::from_static(b"data: {}\n\n"));
+        assert_eq!(passed_on(b"data: {\ndata: }\n\n"), Some(Bytes::from_static(b"data: { }\n\n")));
+        assert_eq!(passed_on(b"event: x\nid: 1\ndata: {}\n\n"), only);
     }
 
     /// Pieces of which every kind of end, in any order, can be made.

@@ -78,8 +78,18 @@ impl Events {
             Event::Done => return Some(Ok(Read::Done)),
             Event::Data(data) => data,
         };
+        // The JSON reader passes over texts that nobody asks for without looking at their bytes.
+        if std::str::from_utf8(&data).is_err() {
+            return Some(Err(UpstreamFailure::new(
+                FailureKind::Protocol,
+                "the stream holds an event that is not UTF-8",
+            )));
+        }
         Some(match self.adapter.read_chunk(&data) {
-            Ok(chunk) => Ok(Read::Chunk(event, chunk)),
+            Ok(chunk) => {
+                let instead = sse::without_rest(&event, &data);
+                Ok(Read::Chunk(instead.unwrap_or(event), chunk))
+            }
             Err(StreamError::Reported(failure)) => Err(failure),
             Err(StreamError::Malformed) => Err(UpstreamFailure::new(
                 FailureKind::Protocol,
@@ -116,6 +126,9 @@ pub struct EventStream {
     timeouts: Timeouts,
     started_at: Moment,
     silence: Pin<Box<Sleep>>,
+    /// When `silence` is over. A timer that is polled in the wake of many reads may not be let through by the
+    /// runtime, so that an upstream that floods us would never be silent.
+    silent_until: Moment,
     seen: ChoiceSet,
     finished: ChoiceSet,
     state: State,
@@ -145,6 +158,7 @@ impl EventStream {
         // Whatever drops it before its end: the client has left.
         completion.ends_as(Outcome::ClientLeft);
         let timeouts = guard.shared().spec().timeouts;
+        let silent_until = guard.shared().clock().now() + timeouts.stall;
         Self {
             served,
             first: Some(first),
@@ -155,6 +169,7 @@ impl EventStream {
             timeouts,
             started_at,
             silence: Box::pin(sleep(timeouts.stall)),
+            silent_until,
             seen: ChoiceSet::default(),
             finished: ChoiceSet::default(),
             state: State::Running,
@@ -206,11 +221,38 @@ impl EventStream {
         self.completion.used(usage, is_reported);
     }
 
-    /// How long the next event may take.
-    fn patience(&self) -> (std::time::Duration, Phase) {
-        let spent = self.guard.shared().clock().now().saturating_since(self.started_at);
-        let left = self.timeouts.total.saturating_sub(spent);
-        if left < self.timeouts.stall { (left, Phase::Total) } else { (self.timeouts.stall, Phase::Stall) }
+    fn now(&self) -> Moment {
+        self.guard.shared().clock().now()
+    }
+
+    /// Until when the next event may take, and what has run out then.
+    fn patience(&self, now: Moment) -> (Moment, Phase) {
+        let (stalled, over) = (now + self.timeouts.stall, self.started_at + self.timeouts.total);
+        if over < stalled { (over, Phase::Total) } else { (stalled, Phase::Stall) }
+    }
+
+    /// An event has come: how long the next one may take.
+    ///
+    /// # Errors
+    /// When the answer has taken its whole time: an upstream that never pauses meets no timer.
+    fn expect_next(&mut self) -> Result<(), UpstreamFailure> {
+        let now = self.now();
+        let (until, phase) = self.patience(now);
+        if until <= now {
+            return Err(self.fail(overdue(phase)));
+        }
+        self.silent_until = until;
+        self.silence.set(sleep(until.saturating_since(now)));
+        Ok(())
+    }
+
+    fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<Phase> {
+        let now = self.now();
+        if self.silence.as_mut().poll(context).is_pending() && now < self.silent_until {
+            return Poll::Pending;
+        }
+        let (_, phase) = self.patience(now);
+        Poll::Ready(phase)
     }
 
     fn end_of_body(&mut self) -> Result<Bytes, UpstreamFailure> {
@@ -221,6 +263,10 @@ impl EventStream {
         let cut = UpstreamFailure::new(FailureKind::Protocol, "the upstream ended its answer in the middle");
         Err(self.fail(cut))
     }
+}
+
+fn overdue(phase: Phase) -> UpstreamFailure {
+    UpstreamFailure::new(FailureKind::Timeout(phase), "the upstream takes too long")
 }
 
 impl Stream for EventStream {
@@ -239,8 +285,9 @@ impl Stream for EventStream {
         loop {
             match this.events.poll_read(context) {
                 Poll::Ready(Some(Ok(Read::Chunk(event, chunk)))) => {
-                    let (patience, _) = this.patience();
-                    this.silence.set(sleep(patience));
+                    if let Err(failure) = this.expect_next() {
+                        return Poll::Ready(Some(Err(failure)));
+                    }
                     if let Some(event) = this.pass(event, chunk) {
                         return Poll::Ready(Some(Ok(event)));
                     }
@@ -249,11 +296,8 @@ impl Stream for EventStream {
                 Poll::Ready(Some(Err(failure))) => return Poll::Ready(Some(Err(this.fail(failure)))),
                 Poll::Ready(None) => return Poll::Ready(Some(this.end_of_body())),
                 Poll::Pending => {
-                    std::task::ready!(this.silence.as_mut().poll(context));
-                    let (_, phase) = this.patience();
-                    let failure =
-                        UpstreamFailure::new(FailureKind::Timeout(phase), "the upstream fell silent");
-                    return Poll::Ready(Some(Err(this.fail(failure))));
+                    let phase = std::task::ready!(this.poll_silence(context));
+                    return Poll::Ready(Some(Err(this.fail(overdue(phase)))));
                 }
             }
         }

@@ -1,12 +1,17 @@
 //! HTTP towards the upstream. The only file that knows awc.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::error::ParseError;
-use actix_web::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use actix_web::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER,
+    TRANSFER_ENCODING, USER_AGENT,
+};
+use actix_web::http::{StatusCode, Version};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, ClientResponse, Connector};
 use bytes::Bytes;
@@ -53,35 +58,25 @@ pub fn tls_config() -> Result<TlsConfig, rustls::Error> {
 
 /// One actor's connections to its provider.
 pub(super) struct Transport {
-    client: Client,
+    tls: TlsConfig,
+    connect_timeout: Duration,
+    /// Replaced when a connection that was put back may still bring bytes of an answer that is over.
+    client: RefCell<Client>,
 }
 
 /// The head of a response; its body follows.
 pub(super) struct Response {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
+    /// Whether the body is compressed, although we never ask for that.
+    pub(super) is_encoded: bool,
     pub(super) body: Body,
 }
 
 impl Transport {
-    /// Connections are opened when they are needed; there is no limit on them here, because the admission
-    /// permits of the edge bound what is in flight.
     pub(super) fn new(tls: &TlsConfig, connect_timeout: Duration) -> Self {
-        let connector = Connector::new()
-            .rustls_0_23(Arc::clone(tls))
-            .timeout(connect_timeout)
-            .handshake_timeout(connect_timeout)
-            .limit(0)
-            .conn_keep_alive(IDLE_KEEP)
-            .conn_lifetime(CONNECTION_LIFETIME);
-        // Time limits belong to the attempt, which knows what it waits for; redirects are never followed.
-        let client = Client::builder()
-            .connector(connector)
-            .disable_timeout()
-            .disable_redirects()
-            .no_default_headers()
-            .finish();
-        Self { client }
+        let client = RefCell::new(client(tls, connect_timeout));
+        Self { tls: Arc::clone(tls), connect_timeout, client }
     }
 
     /// Sends a request and waits for the head of its response.
@@ -90,7 +85,7 @@ impl Transport {
     ///
     /// # Errors
     /// [`FailureKind::Connect`] when nothing was sent; [`FailureKind::Closed`] or [`FailureKind::Protocol`]
-    /// when something may have been.
+    /// when something may have been, or when the answer's end could not be told from the next one's beginning.
     pub(super) async fn send(
         &self,
         provider: &ProviderSpec,
@@ -98,9 +93,8 @@ impl Transport {
         path: &str,
         body: Vec<u8>,
     ) -> Result<Response, UpstreamFailure> {
-        let mut request = self
-            .client
-            .post(format!("{}{path}", provider.base_url))
+        let request = self.client.borrow().post(format!("{}{path}", provider.base_url));
+        let mut request = request
             .insert_header((USER_AGENT, USER_AGENT_VALUE))
             .insert_header((CONTENT_TYPE, "application/json"))
             .insert_header((ACCEPT, "application/json, text/event-stream"));
@@ -108,12 +102,54 @@ impl Transport {
             request = request.insert_header((AUTHORIZATION, format!("Bearer {}", key.expose())));
         }
         let response = request.send_body(body).await.map_err(|error| failure_of(&error))?;
+        if !has_end(&response) {
+            self.forget_connections();
+            let detail = format!("an answer ({}) whose end nothing tells", response.status());
+            return Err(UpstreamFailure::new(FailureKind::Protocol, &detail));
+        }
         Ok(Response {
             status: response.status().as_u16(),
             retry_after: retry_after(response.headers()),
+            is_encoded: response
+                .headers()
+                .get(CONTENT_ENCODING)
+                .is_some_and(|encoding| encoding != "identity"),
             body: Body(response),
         })
     }
+
+    /// Gives up every idle connection. Those in use end as they would, and are not put back where anybody finds
+    /// them.
+    fn forget_connections(&self) {
+        self.client.replace(client(&self.tls, self.connect_timeout));
+    }
+}
+
+/// Connections are opened when they are needed; there is no limit on them here, because the admission permits of
+/// the edge bound what is in flight.
+fn client(tls: &TlsConfig, connect_timeout: Duration) -> Client {
+    let connector = Connector::new()
+        .rustls_0_23(Arc::clone(tls))
+        .timeout(connect_timeout)
+        .handshake_timeout(connect_timeout)
+        .limit(0)
+        .conn_keep_alive(IDLE_KEEP)
+        .conn_lifetime(CONNECTION_LIFETIME);
+    // Time limits belong to the attempt, which knows what it waits for; redirects are never followed.
+    Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
+}
+
+/// Whether the head says where the answer ends. awc takes one that does not for an answer without a body, and an
+/// interim one (1xx) for the answer itself, and puts the connection back: what comes then would be read as the
+/// answer to somebody else's request.
+fn has_end(response: &ClientResponse) -> bool {
+    let (status, headers) = (response.status(), response.headers());
+    let is_interim = status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
+    let ends_with_head =
+        matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
+    let ends_with_connection = response.version() < Version::HTTP_11;
+    let is_framed = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    !is_interim && (is_framed || ends_with_head || ends_with_connection)
 }
 
 /// `Retry-After` in seconds.
@@ -155,8 +191,10 @@ impl Body {
     /// Reads the whole body.
     ///
     /// # Errors
-    /// When it is longer than `limit_bytes`, or breaks off.
+    /// When it is longer than `limit_bytes`, breaks off, or is not text.
     pub(super) async fn read_whole(mut self, limit_bytes: usize) -> Result<Bytes, UpstreamFailure> {
+        let expected_bytes =
+            self.0.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let mut whole = Vec::new();
         while let Some(piece) = self.next().await {
             let piece = piece?;
@@ -165,6 +203,14 @@ impl Body {
                 return Err(UpstreamFailure::new(FailureKind::Protocol, &detail));
             }
             whole.extend_from_slice(&piece);
+        }
+        // awc ends such a body as if it were complete.
+        if expected_bytes.is_some_and(|expected: usize| whole.len() < expected) {
+            return Err(UpstreamFailure::new(FailureKind::Protocol, "the answer broke off"));
+        }
+        // The JSON reader passes over texts that nobody asks for without looking at their bytes.
+        if std::str::from_utf8(&whole).is_err() {
+            return Err(UpstreamFailure::new(FailureKind::Protocol, "the answer is not UTF-8"));
         }
         Ok(whole.into())
     }

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::recorded_request::{RecordedRequest, fill};
-use super::reply::{Content, Reply, Step};
+use super::reply::{Content, Reply, Step, framed};
 
 /// The longest wait for a condition. Chosen: only a broken test ever waits so long.
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -44,6 +44,8 @@ struct Shared {
 struct Seen {
     requests: Vec<RecordedRequest>,
     connections: Vec<ConnectionState>,
+    /// Of what is sent for ever, how much was taken.
+    taken_bytes: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,6 +107,11 @@ impl FakeUpstream {
 
     pub(crate) fn open_connections(&self) -> usize {
         self.shared.seen.borrow().count(ConnectionState::Open)
+    }
+
+    /// How many bytes of the steps that go on for ever have been taken, by the client or by the sockets between.
+    pub(crate) fn taken_bytes(&self) -> usize {
+        self.shared.seen.borrow().taken_bytes
     }
 
     /// Lets one waiting step or reply go on: the one that has waited longest, or else the next that will wait.
@@ -255,6 +262,7 @@ async fn perform(
             writer.write_all(&reply.head(200, "transfer-encoding: chunked")).await?;
             stream(steps, writer, shared).await
         }
+        Content::Script(steps) => stream(steps, writer, shared).await,
         Content::Raw(bytes) => {
             writer.write_all(bytes).await?;
             Ok(After::Close)
@@ -272,10 +280,15 @@ async fn stream(
 ) -> io::Result<After> {
     for step in steps {
         match step {
-            Step::Chunk(bytes) => {
-                let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
-                writer.write_all(&chunk).await?;
-            }
+            Step::Chunk(bytes) => writer.write_all(&framed(bytes)).await?,
+            Step::Raw(bytes) => writer.write_all(bytes).await?,
+            Step::Forever(bytes, pause) => loop {
+                writer.write_all(bytes).await?;
+                shared.seen.send_modify(|seen| seen.taken_bytes += bytes.len());
+                if !pause.is_zero() {
+                    sleep(*pause).await;
+                }
+            },
             Step::Pause(duration) => sleep(*duration).await,
             Step::WaitForSignal => shared.signalled().await,
             Step::Cut => return Ok(After::Close),

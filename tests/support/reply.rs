@@ -16,11 +16,16 @@ pub(crate) struct Reply {
 
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    Whole { status: u16, body: Vec<u8> },
+    Whole {
+        status: u16,
+        body: Vec<u8>,
+    },
     Stream(Vec<Step>),
     SseText(Vec<String>),
     Text(String),
     Raw(Vec<u8>),
+    /// Steps without a head before them.
+    Script(Vec<Step>),
     Nothing,
     Close,
 }
@@ -30,6 +35,10 @@ pub(super) enum Content {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Chunk(Vec<u8>),
+    /// Exactly these bytes, without the framing of a chunk.
+    Raw(Vec<u8>),
+    /// Exactly these bytes again and again, with a pause between, until the client leaves.
+    Forever(Vec<u8>, Duration),
     Pause(Duration),
     /// Goes on when the test says so, with `FakeUpstream::signal`.
     WaitForSignal,
@@ -42,6 +51,15 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    pub(crate) fn raw(bytes: &[u8]) -> Self {
+        Self::Raw(bytes.to_vec())
+    }
+
+    /// A chunk of `text` again and again, until the client leaves.
+    pub(crate) fn chunk_forever(text: &str, pause: Duration) -> Self {
+        Self::Forever(framed(text.as_bytes()), pause)
+    }
+
     pub(crate) fn chunk(text: &str) -> Self {
         Self::Chunk(text.as_bytes().to_vec())
     }
@@ -86,6 +104,11 @@ impl Reply {
     /// Sends exactly these bytes, then closes the connection.
     pub(crate) fn raw(bytes: &[u8]) -> Self {
         Self::new(Content::Raw(bytes.to_vec()))
+    }
+
+    /// Follows these steps from the first byte on: they bring their own head.
+    pub(crate) fn script(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self::new(Content::Script(steps.into_iter().collect()))
     }
 
     /// A chat completion, also when a stream was asked for.
@@ -152,6 +175,11 @@ impl Reply {
             self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         format!("HTTP/1.1 {status} Scripted\r\n{headers}{framing}\r\n\r\n").into_bytes()
     }
+}
+
+/// One chunk of a chunked body.
+pub(super) fn framed(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 fn usage(output_tokens: usize) -> Value {
