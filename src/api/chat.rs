@@ -14,7 +14,7 @@ use super::admission::Permit;
 use super::edge::{Edge, Readiness};
 use super::sse_body::{Manner, SseBody};
 use super::surface::Surface;
-use super::{auth, body, error, request_id, served};
+use super::{answer_head, auth, body, error, served};
 use crate::access::Caller;
 use crate::dispatcher::Dispatch;
 use crate::domain::chat::ChatRequest;
@@ -63,12 +63,18 @@ pub(super) async fn answer(
 
 fn open(edge: &Edge, request: &HttpRequest, caller: Caller, started_at: Moment) -> Completion {
     let (recorder, clock) = (edge.recorder.clone(), Arc::clone(&edge.clock));
-    Completion::open(recorder, clock, request_id::of(request), (caller.tenant, caller.key), started_at)
+    Completion::open(
+        recorder,
+        clock,
+        answer_head::request_id(request),
+        (caller.tenant, caller.key),
+        started_at,
+    )
 }
 
 /// A refusal of somebody whom no statistics know. Its words stay out of the log.
 fn stranger(refusal: &GatewayError, surface: Surface, request: &HttpRequest) -> HttpResponse {
-    let id = request_id::of(request);
+    let id = answer_head::request_id(request);
     log::info!(request_id = id.as_str(), path = request.path(), status = refusal.status(); "refused at the door");
     error::response(refusal, surface)
 }
@@ -140,7 +146,7 @@ async fn whole(
         Ok(Answer::Refused(refusal)) => return Err(refusal),
         Ok(Answer::Stream(_)) | Err(_) => return Err(GatewayError::Internal),
     };
-    let mut response = begin_response(edge);
+    let mut response = HttpResponse::Ok();
     served::headers(&mut response, &whole.served);
     let response = response.insert_header((CONTENT_TYPE, "application/json")).body((dialect.whole)(&whole));
     let mut completion = whole.completion;
@@ -166,13 +172,13 @@ async fn stream(
     let refusal = match timeout(manner.heartbeat, &mut answer).await {
         Err(_) => {
             let body = SseBody::waiting(answer, manner, permit);
-            return event_stream(edge, None, body);
+            return event_stream(None, body);
         }
         Ok(Ok(Answer::Stream(events))) => {
             let events: Box<EventStream> = events.take();
             let served = events.served.clone();
             let body = SseBody::streaming(events, manner, permit);
-            return event_stream(edge, Some(&served), body);
+            return event_stream(Some(&served), body);
         }
         Ok(Ok(Answer::Refused(refusal))) => refusal,
         Ok(Ok(Answer::Whole(_)) | Err(_)) => GatewayError::Internal,
@@ -180,8 +186,8 @@ async fn stream(
     error::response(&refusal, dialect.surface)
 }
 
-fn event_stream(edge: &Edge, served: Option<&crate::provider::Served>, body: SseBody) -> HttpResponse {
-    let mut response = begin_response(edge);
+fn event_stream(served: Option<&crate::provider::Served>, body: SseBody) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
     if let Some(served) = served {
         served::headers(&mut response, served);
     }
@@ -191,12 +197,4 @@ fn event_stream(edge: &Edge, served: Option<&crate::provider::Served>, body: Sse
         // nginx and its kin buffer an answer unless they are told not to.
         .insert_header(("x-accel-buffering", "no"))
         .streaming(body)
-}
-
-fn begin_response(edge: &Edge) -> actix_web::HttpResponseBuilder {
-    let mut response = HttpResponse::Ok();
-    if edge.settings.is_demo {
-        response.insert_header(("x-freellmapi-demo", "simulated"));
-    }
-    response
 }

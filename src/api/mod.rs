@@ -3,6 +3,7 @@
 //! The edge; nobody calls it. The only room, beside `app`, that knows actix-web's server side.
 
 mod admission;
+mod answer_head;
 mod auth;
 mod body;
 mod chat;
@@ -13,7 +14,6 @@ mod error;
 mod health;
 mod openai;
 mod original;
-mod request_id;
 mod routes;
 mod served;
 mod sse_body;
@@ -21,7 +21,7 @@ mod strict_json;
 mod surface;
 
 pub use admission::Permits;
+pub use answer_head::tag_request;
 pub use cors::allow_origins;
 pub use edge::{Edge, EdgeSettings, Readiness};
-pub use request_id::tag_request;
 pub use routes::configure;

@@ -79,3 +79,15 @@ def test_a_wrong_key_is_told_in_the_documented_form(demo, method, path):
     assert answer.status_code == 401
     assert answer.json()["code"] == 401
     assert answer.json()["error"]
+
+
+def test_every_answer_says_that_it_is_simulated(demo):
+    headers = {"Authorization": f"Bearer {demo.key}"}
+    answers = [
+        requests.get(demo.url + "/api/models.php", timeout=REQUEST_SECONDS),
+        requests.get(demo.url + "/nowhere", timeout=REQUEST_SECONDS),
+        requests.post(demo.url + "/api/chat.php", headers=headers, json={}, timeout=REQUEST_SECONDS),
+        demo.post("/api/chat.php", {"messages": [{"role": "user", "content": "Hello!"}], "stream": False}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 404, 400, 200]
+    assert all(answer.headers["x-freellmapi-demo"] == "simulated" for answer in answers)

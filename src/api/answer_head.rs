@@ -1,4 +1,4 @@
-//! `x-request-id` on every answer.
+//! What the head of every answer says: its request id, whether it is simulated, whether the connection stays.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -12,6 +12,9 @@ use super::edge::Edge;
 use crate::domain::ids::RequestId;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Marks every answer of `freellmapi demo`, so that none is mistaken for a real one.
+const X_DEMO: HeaderName = HeaderName::from_static("x-freellmapi-demo");
 
 /// Middleware: keeps a sane incoming id or mints one, for the handlers and for the answer; closes the connection
 /// after it while the gateway drains, or where the client's protocol needs it.
@@ -29,10 +32,14 @@ pub async fn tag_request<B: MessageBody>(
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
-    let is_draining =
-        response.request().app_data::<Data<Edge>>().is_some_and(|edge| edge.readiness.is_draining());
+    let edge = response.request().app_data::<Data<Edge>>();
+    let is_draining = edge.is_some_and(|edge| edge.readiness.is_draining());
+    let is_demo = edge.is_some_and(|edge| edge.settings.is_demo);
     let is_old = response.request().version() < Version::HTTP_11;
     let head = response.response_mut().head_mut();
+    if is_demo {
+        head.headers_mut().insert(X_DEMO, HeaderValue::from_static("simulated"));
+    }
     // HTTP/1.0 knows no chunks: its streams end with the connection.
     head.no_chunking(is_old);
     // While we drain, the client's next request belongs on a connection to somebody else.
@@ -43,6 +50,6 @@ pub async fn tag_request<B: MessageBody>(
 }
 
 /// The id of a request that went through [`tag_request`].
-pub(super) fn of(request: &HttpRequest) -> RequestId {
+pub(super) fn request_id(request: &HttpRequest) -> RequestId {
     request.extensions().get::<RequestId>().cloned().unwrap_or_else(RequestId::mint)
 }
