@@ -32,9 +32,6 @@ use crate::stats::{Flush, OpenRequests, Recorder, StatsActor};
 /// that it is not us who close one in the instant of its use.
 const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// How long the head of a request may take.
-const CLIENT_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How long streams that are cut may take to say so.
 const LAST_WORDS_SECONDS: u64 = 2;
 
@@ -128,7 +125,9 @@ struct Prepared {
 /// [`StartError`] says what stands in the way; nothing is left running then.
 pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Result<Running, StartError> {
     let tls = tls_config()?;
-    let listener = listen(settings.server.listen)?;
+    // Comes before everything else, so that a busy port is said at once; nobody is accepted before the server runs.
+    let listener = api::listen(settings.server.listen, settings.dispatch.client_stall_timeout)
+        .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
     let address = listener.local_addr().unwrap_or(settings.server.listen);
     let (settings, prepared) = prepare_aside(settings, Arc::clone(&clock)).await?;
     let Prepared { lock, store, minted_key, gate, catalog } = prepared;
@@ -227,15 +226,6 @@ impl Running {
     }
 }
 
-/// Listening comes before everything else, so that a busy port is said at once; nobody is accepted before the
-/// server runs.
-fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let failed = |source| StartError::Listen { address, source };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
 async fn prepare_aside(settings: Settings, clock: SharedClock) -> Result<(Settings, Prepared), StartError> {
     let prepared = actix_web::rt::task::spawn_blocking(move || {
         let prepared = prepare(&settings, &clock)?;
@@ -310,6 +300,7 @@ struct Wiring {
 impl Wiring {
     fn serve(self, listener: TcpListener) -> io::Result<ServerHandle> {
         let (workers, drain) = (self.settings.server.workers, self.settings.server.drain_timeout);
+        let head_timeout = self.settings.server.client_head_timeout;
         // The factory runs once on every worker's own thread.
         let server = HttpServer::new(move || {
             let edge = Data::new(self.worker());
@@ -318,7 +309,7 @@ impl Wiring {
         })
         .workers(workers)
         .keep_alive(CLIENT_KEEP_ALIVE)
-        .client_request_timeout(CLIENT_HEAD_TIMEOUT)
+        .client_request_timeout(head_timeout)
         // What we cut at the drain timeout has this long to say so.
         .shutdown_timeout(drain.as_secs().saturating_add(LAST_WORDS_SECONDS))
         .tcp_nodelay(true)
@@ -393,6 +384,8 @@ impl Wiring {
     fn edge_settings(&self) -> EdgeSettings {
         EdgeSettings {
             request_body_limit: self.settings.server.request_body_limit,
+            client_body_timeout: self.settings.server.client_body_timeout,
+            client_stall_timeout: self.settings.dispatch.client_stall_timeout,
             heartbeat: self.settings.dispatch.heartbeat,
             public_models: self.settings.access.public_models,
             public_stats: self.settings.access.public_stats,

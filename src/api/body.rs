@@ -9,19 +9,20 @@ use futures_util::StreamExt;
 
 use crate::error::GatewayError;
 
-/// How long a body may take to arrive. Chosen: 8 MiB in 30 s is 2.2 Mbit/s.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// What is still taken of a body whose answer is settled, so that the client gets to reading the answer.
 const DRAIN_MAX_BYTES: usize = 32 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads a body of at most `limit_bytes`.
+/// Reads a body of at most `limit_bytes`, which may take `time`.
 ///
 /// # Errors
 /// 413 when it is longer (its rest is drained), 408 when it does not arrive in time, 400 when it breaks off.
-pub(super) async fn read(payload: &mut Payload, limit_bytes: usize) -> Result<Bytes, GatewayError> {
-    let whole = timeout(READ_TIMEOUT, collect(payload, limit_bytes)).await;
+pub(super) async fn read(
+    payload: &mut Payload,
+    limit_bytes: usize,
+    time: Duration,
+) -> Result<Bytes, GatewayError> {
+    let whole = timeout(time, collect(payload, limit_bytes)).await;
     let outcome = whole.unwrap_or(Err(GatewayError::BodyTimeout));
     if let Err(GatewayError::BodyTooLarge { .. }) = outcome {
         drain(payload).await;

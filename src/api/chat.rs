@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::admission::Permit;
 use super::edge::{Edge, Readiness};
+use super::held_body::{HeldBody, TAKEN_AT_ONCE_BYTES};
 use super::sse_body::{Manner, SseBody};
 use super::surface::Surface;
 use super::{answer_head, auth, body, error, served};
@@ -19,6 +20,7 @@ use crate::access::Caller;
 use crate::dispatcher::Dispatch;
 use crate::domain::chat::ChatRequest;
 use crate::domain::clock::Moment;
+use crate::domain::ids::RequestId;
 use crate::domain::usage::Outcome;
 use crate::error::GatewayError;
 use crate::provider::{Answer, EventStream, Whole};
@@ -99,7 +101,8 @@ async fn admit(
             return Err(refusal);
         }
     };
-    let body = body::read(payload, edge.settings.request_body_limit).await?;
+    let body =
+        body::read(payload, edge.settings.request_body_limit, edge.settings.client_body_timeout).await?;
     Ok(Admitted { chat: (dialect.read)(body)?, permit, max_wait })
 }
 
@@ -121,10 +124,11 @@ async fn respond(
     completion.is_streamed(streamed);
     // Whoever loses it from here on is one of us.
     completion.ends_as(Outcome::Internal);
+    let request_id = streamed.then(|| completion.request_id().clone());
     let (reply, answer) = oneshot::channel();
     edge.dispatcher.send(Dispatch { request: Arc::new(chat), completion, max_wait, reply });
-    if streamed {
-        return stream(dialect, edge, answer, permit).await;
+    if let Some(request_id) = request_id {
+        return stream(dialect, edge, (answer, request_id), permit).await;
     }
     let whole = whole(dialect, edge, answer, permit).await;
     whole.unwrap_or_else(|refusal| error::response(&refusal, dialect.surface))
@@ -148,19 +152,23 @@ async fn whole(
     };
     let mut response = HttpResponse::Ok();
     served::headers(&mut response, &whole.served);
-    let response = response.insert_header((CONTENT_TYPE, "application/json")).body((dialect.whole)(&whole));
+    response.insert_header((CONTENT_TYPE, "application/json"));
+    let body = (dialect.whole)(&whole);
     let mut completion = whole.completion;
     completion.first_byte();
+    if body.len() >= TAKEN_AT_ONCE_BYTES {
+        return Ok(response.body(HeldBody::new(body, completion, permit)));
+    }
     completion.finish(Outcome::Served);
     drop(permit);
-    Ok(response)
+    Ok(response.body(body))
 }
 
 /// Waits for the first event, but no longer than one heartbeat: then the headers go out and the body waits on.
 async fn stream(
     dialect: &Dialect,
     edge: &Edge,
-    mut answer: oneshot::Receiver<Answer>,
+    (mut answer, request_id): (oneshot::Receiver<Answer>, RequestId),
     permit: Permit,
 ) -> HttpResponse {
     let manner = Manner {
@@ -168,6 +176,8 @@ async fn stream(
         heartbeat: edge.settings.heartbeat,
         clock: Arc::clone(&edge.clock),
         readiness: edge.readiness.clone(),
+        client_stall_timeout: edge.settings.client_stall_timeout,
+        request_id,
     };
     let refusal = match timeout(manner.heartbeat, &mut answer).await {
         Err(_) => {

@@ -36,6 +36,10 @@ pub struct Edge {
 #[derive(Clone, Debug)]
 pub struct EdgeSettings {
     pub request_body_limit: usize,
+    /// How long a request's body may take.
+    pub client_body_timeout: Duration,
+    /// How long a client may take nothing before the system cuts it off.
+    pub client_stall_timeout: Duration,
     pub heartbeat: Duration,
     pub public_models: bool,
     pub public_stats: bool,

@@ -16,6 +16,7 @@ use super::surface::Surface;
 use super::{error, served};
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::failure::UpstreamFailure;
+use crate::domain::ids::RequestId;
 use crate::error::GatewayError;
 use crate::provider::{Answer, EventStream};
 
@@ -27,6 +28,9 @@ pub(super) struct Manner {
     pub(super) heartbeat: Duration,
     pub(super) clock: SharedClock,
     pub(super) readiness: Readiness,
+    /// A client that takes nothing for so long has been cut off.
+    pub(super) client_stall_timeout: Duration,
+    pub(super) request_id: RequestId,
 }
 
 /// Dropping it, as the server does when the client leaves, aborts the request.
@@ -36,6 +40,9 @@ pub(super) struct SseBody {
     beat: Pin<Box<Sleep>>,
     cut_off: Pin<Box<OwnedNotified>>,
     last_byte_at: Moment,
+    /// Whether the last bytes have been asked for and nothing since: the server has no room for more, because its
+    /// client takes none.
+    is_client_slow: bool,
     /// Held to the last byte.
     _permit: Permit,
 }
@@ -65,7 +72,7 @@ impl SseBody {
         let beat = Box::pin(sleep(manner.heartbeat));
         let cut_off = Box::pin(manner.readiness.alarm());
         let last_byte_at = manner.clock.now();
-        Self { state, manner, beat, cut_off, last_byte_at, _permit: permit }
+        Self { state, manner, beat, cut_off, last_byte_at, is_client_slow: false, _permit: permit }
     }
 
     /// The next bytes of the answer; pending while there are none.
@@ -137,6 +144,7 @@ impl Stream for SseBody {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.is_client_slow = false;
         let bytes = match self.poll_answer(context) {
             Poll::Ready(Some(bytes)) => bytes,
             Poll::Ready(None) => return Poll::Ready(None),
@@ -146,6 +154,20 @@ impl Stream for SseBody {
             },
         };
         self.last_byte_at = self.manner.clock.now();
+        self.is_client_slow = true;
         Poll::Ready(Some(Ok(bytes)))
+    }
+}
+
+impl Drop for SseBody {
+    /// Who is cut off looks like one who leaves: the difference is told in the log.
+    fn drop(&mut self) {
+        let stalled = self.manner.clock.now().saturating_since(self.last_byte_at);
+        if self.is_client_slow && stalled >= self.manner.client_stall_timeout {
+            log::warn!(
+                request_id = self.manner.request_id.as_str(), stalled_ms = stalled.as_millis() as u64;
+                "a client was cut off: it took nothing of its stream for dispatch.client_stall_timeout"
+            );
+        }
     }
 }

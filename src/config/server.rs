@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::duration::duration;
+use super::duration::{duration, positive};
 use super::reader::{Parsed, Section};
 use super::scalar::count;
 use super::size::size;
@@ -20,6 +20,10 @@ pub struct ServerSettings {
     pub workers: usize,
     /// The largest request body, in bytes.
     pub request_body_limit: usize,
+    /// How long the head of a connection's first request may take; above zero.
+    pub client_head_timeout: Duration,
+    /// How long a request's body may take; above zero.
+    pub client_body_timeout: Duration,
     /// Client requests held at once; more are shed. At least 1.
     pub max_in_flight: usize,
     /// How long a stopping server still serves while it already reports unready.
@@ -32,6 +36,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<ServerSettings> {
     let listen = section.required("listen", listen);
     let workers = section.required("workers", workers);
     let request_body_limit = section.required("request_body_limit", size);
+    let client_head_timeout = section.required("client_head_timeout", positive);
+    let client_body_timeout = section.required("client_body_timeout", positive);
     let max_in_flight = section.required("max_in_flight", count);
     let shutdown_grace = section.required("shutdown_grace", duration);
     let drain_timeout = section.required("drain_timeout", duration);
@@ -39,6 +45,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<ServerSettings> {
         listen: listen?,
         workers: workers?,
         request_body_limit: request_body_limit?,
+        client_head_timeout: client_head_timeout?,
+        client_body_timeout: client_body_timeout?,
         max_in_flight: max_in_flight?,
         shutdown_grace: shutdown_grace?,
         drain_timeout: drain_timeout?,

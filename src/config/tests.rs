@@ -63,6 +63,8 @@ fn the_documented_defaults_hold_without_any_source() {
     assert_eq!(settings.server.max_in_flight, 10_000);
     assert_eq!(settings.server.shutdown_grace, Duration::ZERO);
     assert_eq!(settings.server.drain_timeout, Duration::from_secs(30));
+    assert_eq!(settings.server.client_head_timeout, Duration::from_secs(10));
+    assert_eq!(settings.server.client_body_timeout, Duration::from_secs(30));
     assert_eq!(settings.store.url, "sqlite:data/freellmapi.db");
     let dispatch = &settings.dispatch;
     assert_eq!(dispatch.strategy, Strategy::Balanced);

@@ -21,6 +21,8 @@ mod failover;
 #[cfg(test)]
 mod fake_upstream;
 #[cfg(test)]
+mod hostile_client;
+#[cfg(test)]
 mod hostile_upstream;
 #[cfg(test)]
 mod quota;

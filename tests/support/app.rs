@@ -11,6 +11,7 @@ use awc::{Client, ClientResponse};
 use freellmapi::app::{self, Running};
 use freellmapi::config::{Settings, Sources, load};
 use freellmapi::db::{Totals, open};
+use freellmapi::dispatcher::ObserveDispatcher;
 use freellmapi::domain::clock::{Moment, SystemClock};
 use freellmapi::domain::provider::ProviderSpec;
 use freellmapi::provider::ObserveProvider;
@@ -158,6 +159,30 @@ impl TestApp {
         .await
     }
 
+    /// How many connections of clients the gateway has, those included that their clients have closed.
+    pub(crate) fn client_connections(&self) -> usize {
+        const ESTABLISHED: &str = "01";
+        const CLOSE_WAIT: &str = "08";
+        let here = format!(":{:04X}", self.address().port());
+        let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let is_open = |line: &&str| {
+            let mut words = line.split_whitespace().skip(1);
+            let (local, _, state) = (words.next().unwrap(), words.next(), words.next().unwrap());
+            local.ends_with(&here) && [ESTABLISHED, CLOSE_WAIT].contains(&state)
+        };
+        table.lines().skip(1).filter(is_open).count()
+    }
+
+    /// Waits until exactly so many connections of clients are left.
+    pub(crate) async fn wait_for_client_connections(&self, count: usize) {
+        until("connections", async || (self.client_connections() == count).then_some(())).await;
+    }
+
+    /// Waits until so many requests are in flight.
+    pub(crate) async fn wait_for_in_flight(&self, count: usize) {
+        until("in flight", async || (self.running().permits.in_flight() == count).then_some(())).await;
+    }
+
     /// Waits until no request is in flight.
     pub(crate) async fn idle(&self) {
         until("no permit is held", async || (self.running().permits.in_flight() == 0).then_some(())).await;
@@ -179,6 +204,14 @@ impl TestApp {
             until("no hold is open", async || {
                 let snapshot = provider.send(ObserveProvider).await.expect("a provider actor is dead");
                 (snapshot.book.open_holds == 0).then_some(())
+            })
+            .await;
+        }
+        let dispatchers = running.dispatchers.lock().clone();
+        for dispatcher in dispatchers {
+            until("nobody waits", async || {
+                let snapshot = dispatcher.send(ObserveDispatcher).await.expect("a dispatcher is dead");
+                (snapshot.waiting == 0).then_some(())
             })
             .await;
         }
