@@ -25,6 +25,7 @@ pub(super) fn run(sources: Sources) -> Result<(), Failure> {
     let folder = Folder::create()?;
     let mut settings = config::built_in(&environment)?;
     settings.store.url = format!("sqlite:{}", folder.0.join("demo.db").display());
+    settings.stats.spool = folder.0.join("spool");
     actix::System::new().block_on(demo(settings))
 }
 

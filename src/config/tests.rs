@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -82,6 +83,8 @@ fn the_documented_defaults_hold_without_any_source() {
     assert!(access.cors_origins.is_empty());
     assert_eq!(settings.stats.flush, Duration::from_millis(500));
     assert_eq!(settings.stats.retention_days, 30);
+    assert_eq!(settings.stats.spool, Path::new("data/spool"));
+    assert_eq!(settings.stats.spool_max, 256 << 20);
     assert!(settings.api_key.is_none() && settings.admin_key.is_none() && settings.master_key.is_none());
 }
 

@@ -64,6 +64,11 @@ impl EventId {
         Self(Uuid::now_v7())
     }
 
+    /// The id that [`EventId::as_bytes`] wrote.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }

@@ -73,8 +73,9 @@ impl TestApp {
         let file = folder.path().join("test.toml");
         let store = folder.path().join("test.db");
         let common = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{server}[store]\nurl = \"sqlite:{}\"\n[stats]\nflush = \"20ms\"\n",
-            store.display()
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{server}[store]\nurl = \"sqlite:{}\"\n[stats]\nflush = \"20ms\"\nspool = \"{}\"\n",
+            store.display(),
+            folder.path().join("spool").display(),
         );
         std::fs::write(&file, common + config).unwrap();
         let environment = HashMap::from([
@@ -219,7 +220,7 @@ impl TestApp {
         until("every event is written", async || {
             let snapshot = stats.send(ObserveStats).await.expect("the stats actor is dead");
             assert_eq!(snapshot.lost, 0);
-            (snapshot.waiting + snapshot.being_written == 0).then_some(())
+            (snapshot.waiting + snapshot.being_written == 0 && snapshot.spooled == 0).then_some(())
         })
         .await;
         running.drain().await;
