@@ -26,7 +26,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::provider::ProviderSpec;
 use crate::provider::{ProviderActor, ProviderShared, TlsConfig, tls_config};
 use crate::routing::Catalog;
-use crate::stats::{Flush, OpenRequests, Recorder, StatsActor};
+use crate::stats::{Flush, Flushed, LostEvents, OpenRequests, Recorder, StatsActor, StatsPlan};
 
 /// How long an idle connection of a client is kept. Longer than the 60 s that common balancers keep theirs, so
 /// that it is not us who close one in the instant of its use.
@@ -41,6 +41,10 @@ const OPEN_REQUESTS_POLL: Duration = Duration::from_millis(5);
 
 /// How long the last events may take to be written when the gateway stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What names a store's spool: the digest of this text, which is no key, cut to so many bytes.
+const SPOOL_MARK: &str = "the name of the spool";
+const SPOOL_NAME_BYTES: usize = 8;
 
 /// Why the gateway cannot start.
 #[derive(Debug, Error)]
@@ -117,6 +121,7 @@ struct Prepared {
     minted_key: Option<ApiKey>,
     gate: Arc<Gate>,
     catalog: Arc<Catalog>,
+    stats: StatsPlan,
 }
 
 /// Starts the gateway on the calling actix system. `is_demo` marks every answer as simulated.
@@ -130,15 +135,14 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
     let address = listener.local_addr().unwrap_or(settings.server.listen);
     let (settings, prepared) = prepare_aside(settings, Arc::clone(&clock)).await?;
-    let Prepared { lock, store, minted_key, gate, catalog } = prepared;
+    let Prepared { lock, store, minted_key, gate, catalog, stats } = prepared;
 
     let background = Arbiter::new();
+    let lost_events = LostEvents::default();
     let stats = {
-        let (store, flush) = (Arc::clone(&store), settings.stats.flush);
-        let retention = Duration::from_secs(u64::from(settings.stats.retention_days) * 86_400);
-        let clock = Arc::clone(&clock);
+        let (store, clock, lost) = (Arc::clone(&store), Arc::clone(&clock), lost_events.clone());
         StatsActor::start_in_arbiter(&background.handle(), move |_| {
-            StatsActor::new(store, clock, flush, retention)
+            StatsActor::new(store, clock, stats, lost)
         })
     };
     start_refresher(&background, &store, &gate, &clock);
@@ -156,6 +160,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         readiness: Readiness::default(),
         recorders: Arc::default(),
         open_requests: OpenRequests::default(),
+        lost_events,
         dispatchers: Arc::default(),
         providers: Arc::default(),
         is_demo,
@@ -211,17 +216,25 @@ impl Running {
         let _ended_in_time = timeout(LAST_EVENTS_TIMEOUT, ended).await;
     }
 
-    /// Hands over what the workers have collected, and waits until it is written.
+    /// Hands over what the workers have collected, and waits until it is written, or spooled for the next start.
     async fn flush(&self) {
-        let mut unwritten = 0;
+        let mut flushed = None;
         // The second round takes what did not fit into the mailbox, or ended during the first.
         for _ in 0..2 {
-            self.recorders.lock().iter().for_each(Recorder::hand_over);
-            let flushed = timeout(FLUSH_TIMEOUT, self.stats.send(Flush)).await;
-            unwritten = flushed.ok().and_then(Result::ok).unwrap_or(1);
+            self.recorders.lock().iter().for_each(|recorder| {
+                let _all_is_sent_in_the_next_round = recorder.hand_over();
+            });
+            flushed = timeout(FLUSH_TIMEOUT, self.stats.send(Flush)).await.ok().and_then(Result::ok);
         }
-        if unwritten > 0 {
-            log::error!(unwritten = unwritten; "statistics are lost: the store is away and the gateway stops");
+        match flushed {
+            None => log::error!("statistics may be lost: nobody has written the last events"),
+            Some(Flushed { unwritten: 0, spooled: 0 }) => {}
+            Some(Flushed { unwritten: 0, spooled }) => {
+                log::warn!(spooled = spooled; "the store is away: statistics wait in the spool for the next start");
+            }
+            Some(Flushed { unwritten, .. }) => {
+                log::error!(events_lost = unwritten; "statistics are lost: neither the store nor the spool takes them");
+            }
         }
     }
 }
@@ -239,9 +252,23 @@ fn prepare(settings: &Settings, clock: &SharedClock) -> Result<Prepared, StartEr
     let now = clock.now();
     let OpenStore { store, pepper } = OpenStore::open(settings)?;
     let minted_key = ensure_tenant_and_key(&*store, &pepper, settings.api_key.as_ref(), now)?;
+    let stats = stats_plan(settings, &pepper);
     let gate = Arc::new(Gate::new(pepper, Keyring::new(store.keys(None)?), now));
     let catalog = Arc::new(Catalog::new(numbered(&settings.providers, &*store)?));
-    Ok(Prepared { lock, store, minted_key, gate, catalog })
+    Ok(Prepared { lock, store, minted_key, gate, catalog, stats })
+}
+
+/// Each store has a spool of its own, named by its pepper, which no move or new address of the store changes: what
+/// one store's tenants did is never written into another.
+fn stats_plan(settings: &Settings, pepper: &Pepper) -> StatsPlan {
+    let mark = pepper.digest(SPOOL_MARK);
+    let name: String = mark.iter().take(SPOOL_NAME_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    StatsPlan {
+        flush: settings.stats.flush,
+        retention: Duration::from_secs(u64::from(settings.stats.retention_days) * 86_400),
+        spool: settings.stats.spool.join(name),
+        spool_max_bytes: settings.stats.spool_max as u64,
+    }
 }
 
 /// The providers with the numbers that the store gives their models.
@@ -292,6 +319,7 @@ struct Wiring {
     readiness: Readiness,
     recorders: Arc<Mutex<Vec<Recorder>>>,
     open_requests: OpenRequests,
+    lost_events: LostEvents,
     dispatchers: Arc<Mutex<Vec<Addr<Dispatcher>>>>,
     providers: Arc<Mutex<Vec<Addr<ProviderActor>>>>,
     is_demo: bool,
@@ -331,7 +359,8 @@ impl Wiring {
     /// Builds one worker, on its own thread.
     fn worker(&self) -> Edge {
         let wiring = self.clone();
-        let recorder = Recorder::new(self.stats.clone().recipient(), self.open_requests.clone());
+        let (open, lost) = (self.open_requests.clone(), self.lost_events.clone());
+        let recorder = Recorder::new(self.stats.clone().recipient(), open, lost);
         self.recorders.lock().push(recorder.clone());
         Edge {
             dispatcher: DispatcherHandle::start(move || wiring.dispatcher()),

@@ -2,15 +2,16 @@
 //!
 //! A worker collects its events in a [`Recorder`] and hands them over in batches, because a message to
 //! another thread for every request costs more than all our other work on it (`docs/adr/0002`). The [`StatsActor`]
-//! writes them. Knows no SQL and no HTTP.
+//! writes them; what the store does not take waits in a spool on disk (`docs/adr/0003`). Knows no SQL and no HTTP.
 
 mod actor;
 mod batch;
 mod completion;
 mod messages;
 mod recorder;
+mod spool;
 
-pub use actor::StatsActor;
+pub use actor::{StatsActor, StatsPlan};
 pub use completion::Completion;
-pub use messages::{Flush, ObserveStats, Records, StatsSnapshot};
-pub use recorder::{OpenRequests, Recorder};
+pub use messages::{Flush, Flushed, ObserveStats, Records, StatsSnapshot};
+pub use recorder::{LostEvents, OpenRequests, Recorder};

@@ -1,7 +1,7 @@
 //! The events of one worker, on their way to the [`StatsActor`](super::StatsActor).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::dev::SendError;
@@ -16,7 +16,7 @@ use crate::domain::usage::UsageRecord;
 const HANDOVER_EVENTS: usize = 512;
 const HANDOVER_AFTER: Duration = Duration::from_millis(50);
 
-/// How many events a worker keeps while the actor's mailbox is full; beyond that the newest are lost, and
+/// How many events a worker keeps while the actor's mailbox is full; beyond that the newest are lost, counted, and
 /// said so in the log.
 const KEPT_MAX: usize = 50_000;
 
@@ -27,6 +27,17 @@ pub struct Recorder {
     pending: Arc<Mutex<Pending>>,
     stats: Recipient<Records>,
     open: OpenRequests,
+    lost: LostEvents,
+}
+
+/// How many events were lost on their way to the actor, over all workers.
+#[derive(Clone, Debug, Default)]
+pub struct LostEvents(Arc<AtomicU64>);
+
+impl LostEvents {
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// How many requests are under way whose events are still to come, over all workers.
@@ -46,8 +57,8 @@ struct Pending {
 }
 
 impl Recorder {
-    pub fn new(stats: Recipient<Records>, open: OpenRequests) -> Self {
-        Self { pending: Arc::default(), stats, open }
+    pub fn new(stats: Recipient<Records>, open: OpenRequests, lost: LostEvents) -> Self {
+        Self { pending: Arc::default(), stats, open, lost }
     }
 
     pub(super) fn note_opened(&self) {
@@ -65,6 +76,7 @@ impl Recorder {
         let (is_full, needs_timer) = {
             let mut pending = self.pending.lock();
             if pending.records.len() >= KEPT_MAX {
+                self.lost.0.fetch_add(1, Ordering::Relaxed);
                 log::error!(event_lost = 1; "the statistics are not taken: an event is lost");
                 return;
             }
@@ -79,11 +91,11 @@ impl Recorder {
         }
     }
 
-    /// Sends what is there. When the actor has no room it is kept for the next time.
-    pub fn hand_over(&self) {
+    /// Sends what is there. When the actor has no room it is kept for the next time; whether all is sent.
+    pub fn hand_over(&self) -> bool {
         let mut pending = self.pending.lock();
         if pending.records.is_empty() {
-            return;
+            return true;
         }
         let records = std::mem::take(&mut pending.records);
         if let Err(SendError::Full(Records(records)) | SendError::Closed(Records(records))) =
@@ -91,6 +103,7 @@ impl Recorder {
         {
             pending.records = records;
         }
+        pending.records.is_empty()
     }
 
     fn hand_over_later(&self) {
@@ -100,9 +113,15 @@ impl Recorder {
         }
         let recorder = self.clone();
         actix::spawn(async move {
-            actix_web::rt::time::sleep(HANDOVER_AFTER).await;
-            recorder.pending.lock().timer_is_set = false;
-            recorder.hand_over();
+            loop {
+                actix_web::rt::time::sleep(HANDOVER_AFTER).await;
+                recorder.pending.lock().timer_is_set = false;
+                // What the actor had no room for may be a worker's last events for hours: nobody else asks again.
+                if recorder.hand_over() || std::mem::replace(&mut recorder.pending.lock().timer_is_set, true)
+                {
+                    return;
+                }
+            }
         });
     }
 }

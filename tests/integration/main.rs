@@ -17,6 +17,8 @@ mod cli;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod durability;
+#[cfg(test)]
 mod failover;
 #[cfg(test)]
 mod fake_upstream;
