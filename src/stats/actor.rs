@@ -41,7 +41,7 @@ pub struct StatsPlan {
 }
 
 /// Writes events to the store in batches, or to the spool while the store does not take them; one call to each at
-/// a time, on the blocking pool. [`Batch`] decides.
+/// a time, on the blocking pool. The pure `Batch` decides.
 pub struct StatsActor {
     batch: Batch,
     store: Arc<dyn Store>,
@@ -276,7 +276,10 @@ impl Handler<Flush> for StatsActor {
         let (waiting, answer) = oneshot::channel();
         self.flushing.push(waiting);
         self.batch.begin_draining();
-        context.run_later(FLUSH_PATIENCE, |actor, _| actor.answer_flushing());
+        context.run_later(FLUSH_PATIENCE, |actor, _| {
+            actor.batch.drain_is_overdue();
+            actor.answer_flushing();
+        });
         self.act(context);
         Box::pin(async move { answer.await.unwrap_or_default() })
     }

@@ -77,6 +77,8 @@ pub(super) struct Batch {
     /// Whether those that wait have waited long enough.
     is_due: bool,
     is_draining: bool,
+    /// Whether a drain no longer waits for the store call under way, where the spool has what it has.
+    is_out_of_patience: bool,
     at_store: Option<AtStore>,
     to_spool: Option<ToSpool>,
     store: Trouble,
@@ -152,6 +154,11 @@ impl Batch {
         self.is_draining = false;
     }
 
+    /// A drain has waited long enough for the store.
+    pub(super) fn drain_is_overdue(&mut self) {
+        self.is_out_of_patience = true;
+    }
+
     /// What to begin now; ask until there is nothing.
     pub(super) fn next(&mut self) -> Option<Action> {
         let action = match self.next_to_spool() {
@@ -224,6 +231,7 @@ impl Batch {
         self.at_store = None;
         self.written += inserted as u64;
         self.store = Trouble::default();
+        self.is_out_of_patience = false;
     }
 
     /// The store has not taken what it was given, or nobody knows: writing is idempotent by event id, so it may be
@@ -307,7 +315,10 @@ impl Batch {
 
     /// Whether draining has come to its end: every event is safe, or nobody takes it.
     pub(super) fn is_drained(&self) -> bool {
-        let store_has_fresh = self.at_store.as_ref().is_some_and(|at_store| at_store.fresh.is_some());
+        let is_safe_enough =
+            |fresh: &Fresh| self.is_out_of_patience && (fresh.is_spooled || self.disk.is_paused);
+        let fresh = self.at_store.as_ref().and_then(|at_store| at_store.fresh.as_ref());
+        let store_has_fresh = fresh.is_some_and(|fresh| !is_safe_enough(fresh));
         let nobody_takes_more = self.disk.is_paused && (self.store.is_paused || self.store_keeps_waiting());
         !store_has_fresh && self.to_spool.is_none() && (self.waiting.is_empty() || nobody_takes_more)
     }
@@ -563,6 +574,25 @@ mod tests {
         assert!(batch.is_drained());
         batch.store_pause_is_over();
         assert_eq!(batch.next(), None, "nothing is replayed any more");
+    }
+
+    #[test]
+    fn a_drain_leaves_a_hanging_store_alone_once_the_spool_has_everything() {
+        let mut batch = due(1);
+        to_store(&mut batch);
+        batch.begin_draining();
+        batch.store_is_overdue();
+        to_spool(&mut batch);
+        batch.spooled();
+        assert!(!batch.is_drained());
+        batch.drain_is_overdue();
+        assert!(batch.is_drained());
+        batch.push(records(1));
+        batch.begin_draining();
+        assert!(!batch.is_drained());
+        to_spool(&mut batch);
+        batch.spooled();
+        assert!(batch.is_drained(), "the second round need not wait again");
     }
 
     #[test]

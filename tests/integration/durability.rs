@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::rt::time::{sleep, timeout};
 use awc::Client;
 use freellmapi::app::{self, Running};
 use freellmapi::config::{Sources, load};
@@ -18,15 +19,16 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::app::{KEY, chat_body, provider, until};
+use crate::support::app::{KEY, chat_body, provider};
 use crate::support::database::TestDatabase;
 use crate::support::fake_upstream::FakeUpstream;
 
 /// What `kill -9` may cost, and as much again for a test machine that is busy with other tests.
 const LAST_SECOND: Duration = Duration::from_secs(2);
 
-/// How long an answer may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer or a condition may take before a test fails, and how often a condition is looked at.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a gateway needs: a database that can be taken away, an upstream without limits, a folder.
 struct Setting {
@@ -215,6 +217,20 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks until there is an answer. What is asked here is a database or another process, so that asking without a
+/// pause would take the processor from those who are to answer.
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not in time: {what}"))
 }
 
 async fn observe(running: &Running) -> StatsSnapshot {

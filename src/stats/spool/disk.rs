@@ -487,6 +487,23 @@ mod tests {
         assert_eq!(drain(&mut spool), kept);
     }
 
+    /// `/dev/full` answers every write as a disk without room does.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told_and_costs_nothing_that_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = spool(&folder);
+        let records = records(0..3);
+        spool.append(&records[..1]).unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        spool.opened.as_mut().unwrap().writer = Some(full);
+        let error = spool.append(&records[1..]).unwrap_err();
+        assert!(error.to_string().contains("cannot be written"), "{error}");
+        assert_eq!(spool.state().events, 1);
+        spool.append(&records[1..]).unwrap();
+        assert_eq!((drain(&mut spool), spool.state().lost), (records, 0));
+    }
+
     #[cfg(unix)]
     #[test]
     fn nobody_else_may_look_into_it() {
