@@ -3,8 +3,8 @@
 #   docker build --tag freellmapi .
 #   docker run --publish 127.0.0.1:3001:3001 --volume freellmapi-data:/data freellmapi
 #
-# The store and its master key live in /data. A configuration of your own is mounted anywhere and named with
-# FREELLMAPI_CONFIG. See docker-compose.yml for a gateway on PostgreSQL.
+# The store, its master key and the spool of statistics live in /data. A configuration of your own is mounted anywhere
+# and named with FREELLMAPI_CONFIG. See docker-compose.yml for a gateway on PostgreSQL.
 
 # The oldest Rust that the crate promises to build with (rust-version in Cargo.toml; scripts/check-containers
 # compares them), on the Debian release that the last stage runs, so that both have the same OpenSSL.
@@ -40,7 +40,7 @@ RUN apt-get update \
 COPY --from=build /out/freellmapi /usr/local/bin/freellmapi
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
-# The default store is data/freellmapi.db, taken from here.
+# The default store is data/freellmapi.db, the spool data/spool, taken from here.
 WORKDIR /
 ENV FREELLMAPI_LISTEN=0.0.0.0:3001
 VOLUME /data
