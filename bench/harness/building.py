@@ -1,6 +1,8 @@
 """The programs: built from this checkout, or found on the machine."""
 
 import json
+import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,8 @@ from harness.failure import UNAVAILABLE, Failure
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
+# Servers lie where not every user looks.
+SEARCH_PATH = os.environ["PATH"] + ":/usr/sbin"
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class Programs:
 
 def build(with_nginx: bool) -> Programs:
     """Builds everything as it is released, and finds nginx."""
-    need("cargo", "cargo")
+    packages("need_rust")
+    packages("need", "taskset", "util-linux")
     gateway = cargo_build(ROOT, ["--bin", "freellmapi"])
     bench = cargo_build(BENCH, [])
     return Programs(
@@ -47,9 +52,12 @@ def cargo_build(package: Path, options: list[str]) -> Path:
 
 def need(program: str, package: str) -> Path:
     """A program of the machine; as root on Debian it is installed when it is missing."""
-    script = 'source scripts/packages.sh; PATH=$PATH:/usr/sbin; need "$1" "$2" >&2; command -v "$1"'
-    command = ["bash", "-euc", script, "bench/run", program, package]
-    found = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
-    if found.returncode:
-        raise Failure(f"{program} cannot be had", UNAVAILABLE)
-    return Path(found.stdout.strip())
+    packages("need", program, package)
+    return Path(shutil.which(program, path=SEARCH_PATH))
+
+
+def packages(*words: str) -> None:
+    """Calls a function of scripts/packages.sh, which says itself what is missing."""
+    command = ["bash", "-euc", 'source scripts/packages.sh; "$@" >&2', "bench/run", *words]
+    if subprocess.run(command, cwd=ROOT, env=os.environ | {"PATH": SEARCH_PATH}, check=False).returncode:
+        raise Failure("something that is needed is missing", UNAVAILABLE)

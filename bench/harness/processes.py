@@ -58,7 +58,8 @@ class Process:
 
     def printed_port(self) -> int:
         """The port that it prints as its first line."""
-        return int(self.wait_for(lambda: self._output.read_text().partition("\n")[1] and self._output.read_text()))
+        self.wait_for(lambda: "\n" in self._output.read_text())
+        return int(self._output.read_text().partition("\n")[0])
 
     def wait_until_answering(self, url: str) -> None:
         """Until something answers there, whatever it says."""

@@ -102,7 +102,7 @@ impl EventTemplate {
     pub fn new() -> Self {
         let digits = "0".repeat(DIGITS);
         let data = format!(
-            r#"{{"id":"chatcmpl-5f0c1d2e3a4b","object":"chat.completion.chunk","created":1764000000,"model":"bench","system_fingerprint":"fp_bench","service_tier":null,"choices":[{{"index":0,"delta":{{"role":"assistant","content":"@{digits} word"}},"logprobs":null,"finish_reason":null}}]}}"#
+            r#"{{"id":"chatcmpl-5f0c1d2e3a4b","object":"chat.completion.chunk","created":1764000000,"model":"bench","system_fingerprint":"fp_bench","choices":[{{"index":0,"delta":{{"role":"assistant","content":"@{digits} word"}},"logprobs":null,"finish_reason":null}}]}}"#
         );
         let text = chunk(&format!("data: {data}\n\n")).into_bytes();
         let stamp_at = memchr::memchr(crate::stamp::MARK, &text).map_or(0, |mark| mark + 1);
