@@ -95,7 +95,8 @@ def start_nginx(programs: Programs, core: int, folder: Path, stack, upstream: in
             # Root's nginx would give its worker away to a user who may not enter the folder.
             user="user root;" if os.geteuid() == 0 else "",
             files=open_files_allowed(),
-            connections=open_files_allowed(),
+            # With less than a sixteenth of them free, nginx closes those that have not sent their request yet.
+            connections=open_files_allowed() * 9 // 8,
             port=port,
             upstream=upstream,
             kept=NGINX_KEPT,
