@@ -10,6 +10,7 @@ use super::attempt::Attempt;
 use super::guard::AttemptGuard;
 use super::job::Job;
 use super::messages::{LedgerAnswered, ObserveProvider, Returned, Try, Verdict};
+use super::probe::Probe;
 use super::shared::ProviderShared;
 use super::transport::{TlsConfig, Transport};
 use crate::domain::limit::TokensCharged;
@@ -32,7 +33,14 @@ pub struct ProviderActor {
     transport: Rc<Transport>,
     response_body_limit: usize,
     /// Attempts whose limits live in a ledger that has not answered yet; bounded by the admission permits.
-    waiting: HashMap<Ticket, (Try, Option<u64>)>,
+    waiting: HashMap<Ticket, Reserving>,
+}
+
+/// An attempt whose reservation is asked for.
+struct Reserving {
+    attempt: Try,
+    added_output_cap: Option<u64>,
+    probe: Option<Probe>,
 }
 
 impl ProviderActor {
@@ -64,12 +72,12 @@ impl ProviderActor {
         }
     }
 
-    fn follow(&mut self, answer: Answer, attempt: Try, added_output_cap: Option<u64>) {
+    fn follow(&mut self, answer: Answer, reserving: Reserving) {
         match answer {
-            Answer::Granted(hold) => self.begin(attempt, hold, added_output_cap),
-            Answer::Refused(refusal) => self.give_back(attempt, refusal),
+            Answer::Granted(hold) => self.begin(reserving, hold),
+            Answer::Refused(refusal) => self.give_back(reserving.attempt, refusal),
             Answer::Pending(ticket) => {
-                self.waiting.insert(ticket, (attempt, added_output_cap));
+                self.waiting.insert(ticket, reserving);
             }
         }
     }
@@ -82,8 +90,9 @@ impl ProviderActor {
         back.do_send(Returned { job, verdict });
     }
 
-    fn begin(&self, Try { job, back, .. }: Try, hold: Hold, added_output_cap: Option<u64>) {
-        let guard = AttemptGuard::new(Arc::clone(&self.shared), hold, job.request.input_tokens);
+    fn begin(&self, reserving: Reserving, hold: Hold) {
+        let Reserving { attempt: Try { job, back, .. }, added_output_cap, probe } = reserving;
+        let guard = AttemptGuard::new(Arc::clone(&self.shared), (hold, probe), job.request.input_tokens);
         let attempt = Attempt {
             job,
             guard,
@@ -115,8 +124,8 @@ impl Handler<Try> for ProviderActor {
             return self.give_back(attempt, Refusal::TooLarge);
         };
         let (demand, added_output_cap) = self.demand(&attempt.job, model, attempt.model);
-        let answer = self.shared.reserve(&demand);
-        self.follow(answer, attempt, added_output_cap);
+        let (answer, probe) = self.shared.reserve(&demand);
+        self.follow(answer, Reserving { attempt, added_output_cap, probe });
     }
 }
 
@@ -124,8 +133,8 @@ impl Handler<LedgerAnswered> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, LedgerAnswered { ticket, answer }: LedgerAnswered, _: &mut Self::Context) {
-        if let Some((attempt, added_output_cap)) = self.waiting.remove(&ticket) {
-            self.follow(answer, attempt, added_output_cap);
+        if let Some(reserving) = self.waiting.remove(&ticket) {
+            self.follow(answer, reserving);
         }
     }
 }

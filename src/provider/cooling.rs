@@ -14,13 +14,6 @@ const MODEL_OFF: Duration = Duration::from_secs(3_600);
 /// A stated delay beyond this is not believed: absurd values exist in the field.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
-/// How many failures in a row switch a provider off for a while.
-const FAILURES_MAX: u32 = 3;
-
-/// The first pause of a provider that fails; it doubles with every further failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-
 /// What is left alone, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cooling {
@@ -32,7 +25,7 @@ pub(super) enum Cooling {
     Model(Duration),
     /// The account is off, with all its models.
     Account(Duration),
-    /// Counts against the provider as a whole.
+    /// Counts against the provider as a whole: the breaker decides.
     Provider,
 }
 
@@ -51,51 +44,10 @@ pub(super) fn cooling(kind: FailureKind, retry_after: Option<Duration>) -> Cooli
     }
 }
 
-/// Counts the failures of a provider in a row.
-#[derive(Debug, Default)]
-pub(super) struct Streak(u32);
-
-impl Streak {
-    /// One more failure: how long to leave the provider alone, if at all.
-    pub(super) fn fail(&mut self) -> Option<Duration> {
-        self.0 = self.0.saturating_add(1);
-        let doublings = self.0.checked_sub(FAILURES_MAX)?;
-        Some(FIRST_PAUSE.saturating_mul(1 << doublings.min(6)).min(PAUSE_MAX))
-    }
-
-    pub(super) fn succeed(&mut self) {
-        self.0 = 0;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_provider_pauses_after_three_failures_and_longer_each_time() {
-        let mut streak = Streak::default();
-        let pauses: Vec<_> = (0..12).map(|_| streak.fail().map(|pause| pause.as_secs())).collect();
-        assert_eq!(
-            pauses,
-            [
-                None,
-                None,
-                Some(1),
-                Some(2),
-                Some(4),
-                Some(8),
-                Some(16),
-                Some(32),
-                Some(60),
-                Some(60),
-                Some(60),
-                Some(60)
-            ]
-        );
-        streak.succeed();
-        assert_eq!(streak.fail(), None);
-    }
+    use crate::domain::failure::Phase;
 
     #[test]
     fn an_absurd_delay_is_capped() {
@@ -104,7 +56,25 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_request_costs_nobody_anything() {
-        assert_eq!(cooling(FailureKind::InvalidRequest, None), Cooling::None);
+    fn every_failure_costs_whom_it_should() {
+        let rows = [
+            (FailureKind::Connect, Cooling::Provider),
+            (FailureKind::Closed, Cooling::Provider),
+            (FailureKind::Timeout(Phase::FirstToken), Cooling::Provider),
+            (FailureKind::Timeout(Phase::Stall), Cooling::Provider),
+            (FailureKind::Timeout(Phase::Total), Cooling::Provider),
+            (FailureKind::Upstream, Cooling::Provider),
+            (FailureKind::Protocol, Cooling::Provider),
+            (FailureKind::RateLimited, Cooling::Limit(Some(Duration::from_secs(7)))),
+            (FailureKind::Unauthorized, Cooling::Account(ACCOUNT_OFF)),
+            (FailureKind::PaymentRequired, Cooling::Account(ACCOUNT_OFF)),
+            (FailureKind::ModelGone, Cooling::Model(MODEL_OFF)),
+            (FailureKind::TooLarge, Cooling::None),
+            (FailureKind::InvalidRequest, Cooling::None),
+        ];
+        for (kind, cost) in rows {
+            assert_eq!(cooling(kind, Some(Duration::from_secs(7))), cost, "{kind:?}");
+        }
+        assert_eq!(cooling(FailureKind::RateLimited, None), Cooling::Limit(None));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::shared::ProviderShared;
+use super::probe::Probe;
+use super::shared::{FailedAttempt, ProviderShared};
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::usage::Usage;
 use crate::quota::{AccountIndex, Charge, Hold, ModelIndex, Spent};
@@ -18,6 +19,10 @@ pub(super) struct AttemptGuard {
     reported: Option<Usage>,
     /// Our own count, for when the upstream reports nothing.
     counted: Usage,
+    /// Whether the answer has begun as it should.
+    has_succeeded: bool,
+    /// Until the provider has answered or failed.
+    probe: Option<Probe>,
 }
 
 /// How far the attempt has come.
@@ -29,7 +34,11 @@ enum Progress {
 }
 
 impl AttemptGuard {
-    pub(super) fn new(shared: Arc<ProviderShared>, hold: Hold, input_estimate: u64) -> Self {
+    pub(super) fn new(
+        shared: Arc<ProviderShared>,
+        (hold, probe): (Hold, Option<Probe>),
+        input_estimate: u64,
+    ) -> Self {
         let (account, model) = (hold.account(), hold.model());
         let counted = Usage { input_tokens: input_estimate, output_tokens: 0 };
         Self {
@@ -40,6 +49,8 @@ impl AttemptGuard {
             progress: Progress::NotSent,
             reported: None,
             counted,
+            has_succeeded: false,
+            probe,
         }
     }
 
@@ -73,8 +84,11 @@ impl AttemptGuard {
     }
 
     /// The answer has begun as it should.
-    pub(super) fn succeeded(&self) {
-        self.shared.succeeded(self.account, self.model);
+    pub(super) fn succeeded(&mut self) {
+        let probe = self.probe.as_ref().map(Probe::number);
+        self.shared.succeeded(self.account, self.model, probe);
+        self.has_succeeded = true;
+        self.probe = None;
     }
 
     pub(super) fn failed(&mut self, failure: &UpstreamFailure) {
@@ -85,7 +99,14 @@ impl AttemptGuard {
             // What has answered, or closed, is over upstream too.
             _ => self.progress = Progress::Ended,
         }
-        self.shared.failed(self.account, self.model, failure);
+        let attempt = FailedAttempt {
+            account: self.account,
+            model: self.model,
+            has_succeeded: self.has_succeeded,
+            probe: self.probe.as_ref().map(Probe::number),
+        };
+        self.shared.failed(&attempt, failure);
+        self.probe = None;
     }
 
     /// The upstream's word on what was used; the last one holds.

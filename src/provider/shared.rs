@@ -6,12 +6,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::cooling::{Cooling, Streak, cooling};
+use super::breaker::{Attempted, Breaker, BreakerSnapshot, Passage, ProbeNumber};
+use super::cooling::{Cooling, cooling};
+use super::probe::Probe;
 use crate::domain::clock::{Moment, SharedClock};
-use crate::domain::failure::UpstreamFailure;
+use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::ids::ProviderId;
 use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
-use crate::quota::{AccountIndex, Answer, Book, BookSnapshot, Demand, Escalation, Hold, ModelIndex, Spent};
+use crate::quota::{
+    AccountIndex, Answer, Book, BookSnapshot, Demand, Escalation, Hold, ModelIndex, Refusal, Spent,
+};
 
 /// The state of one provider; survives its actors. Only the actors of that provider, and the attempts that
 /// they started, reach it.
@@ -24,7 +28,7 @@ pub struct ProviderShared {
 
 struct State {
     book: Book,
-    streak: Streak,
+    breaker: Breaker,
     /// Of 429s that state no delay, by account and model.
     escalations: Vec<Vec<Escalation>>,
     /// Until when failures, not limits, keep an account and model from being asked.
@@ -36,6 +40,7 @@ struct State {
 pub struct ProviderSnapshot {
     pub provider: ProviderId,
     pub book: BookSnapshot,
+    pub breaker: BreakerSnapshot,
 }
 
 impl ProviderShared {
@@ -43,7 +48,7 @@ impl ProviderShared {
         let models = spec.models.len();
         let escalations = spec.accounts.iter().map(|_| vec![Escalation::default(); models]).collect();
         let off_until = spec.accounts.iter().map(|_| vec![Moment::default(); models]).collect();
-        let state = State { book: Book::new(&spec), streak: Streak::default(), escalations, off_until };
+        let state = State { book: Book::new(&spec), breaker: Breaker::default(), escalations, off_until };
         Self { spec, clock, state: Mutex::new(state) }
     }
 
@@ -63,10 +68,24 @@ impl ProviderShared {
         self.spec.accounts.get(account.0)
     }
 
-    /// Takes what an attempt needs from all of its limits together, or says until when there is no room.
-    pub(super) fn reserve(&self, demand: &Demand) -> Answer {
+    /// Takes what an attempt needs from all of its limits together, or says until when there is no room. While the
+    /// provider is failing one attempt alone is let through, as the probe; it is within the limits like any other.
+    pub(super) fn reserve(self: &Arc<Self>, demand: &Demand) -> (Answer, Option<Probe>) {
         let now = self.clock.now();
-        self.state.lock().book.reserve(now, demand)
+        let mut state = self.state.lock();
+        let passage = state.breaker.passage(now);
+        if let Passage::NotUntil(until) = passage {
+            return (Answer::Refused(Refusal::NotUntil(until)), None);
+        }
+        let answer = state.book.reserve(now, demand);
+        let is_probe = passage == Passage::AsProbe && !matches!(answer, Answer::Refused(_));
+        let number = is_probe.then(|| state.breaker.start_probe(now));
+        drop(state);
+        (answer, number.map(|number| Probe::new(Arc::clone(self), number)))
+    }
+
+    pub(super) fn abandon(&self, probe: ProbeNumber) {
+        self.state.lock().breaker.abandon(probe);
     }
 
     pub(super) fn has_token_limits(&self, model: ModelIndex) -> bool {
@@ -84,20 +103,23 @@ impl ProviderShared {
     }
 
     /// The account and the model have answered: what escalates starts over.
-    pub(super) fn succeeded(&self, account: AccountIndex, model: ModelIndex) {
+    pub(super) fn succeeded(&self, account: AccountIndex, model: ModelIndex, probe: Option<ProbeNumber>) {
+        let now = self.clock.now();
         let mut state = self.state.lock();
-        state.streak.succeed();
+        state.breaker.note(now, Attempted::Answered, probe);
         if let Some(escalation) = state.escalation(account, model) {
             escalation.reset();
         }
     }
 
     /// Leaves alone what `failure` says should be left alone.
-    pub(super) fn failed(&self, account: AccountIndex, model: ModelIndex, failure: &UpstreamFailure) {
+    pub(super) fn failed(&self, attempt: &FailedAttempt, failure: &UpstreamFailure) {
         let now = self.clock.now();
+        let FailedAttempt { account, model, .. } = *attempt;
         let mut state = self.state.lock();
+        state.breaker.note(now, attempt.attempted(failure.kind), attempt.probe);
         match cooling(failure.kind, failure.retry_after) {
-            Cooling::None => {}
+            Cooling::None | Cooling::Provider => {}
             Cooling::Limit(stated) => {
                 let escalated = || state.escalation(account, model).map_or(Duration::ZERO, Escalation::next);
                 let pause = stated.unwrap_or_else(escalated);
@@ -112,27 +134,53 @@ impl ProviderShared {
                     "an account is off: the provider does not accept it");
                 state.switch_off(account, None, now + pause);
             }
-            Cooling::Provider => {
-                if let Some(pause) = state.streak.fail() {
-                    let accounts = (0..self.spec.accounts.len()).map(AccountIndex);
-                    accounts.for_each(|account| state.switch_off(account, None, now + pause));
-                }
-            }
         }
     }
 
-    /// Until when every account is off for the model, because of failures and not for want of capacity.
+    /// Until when the provider, or every account of it for the model, is off, because of failures and not for want
+    /// of capacity.
     pub(super) fn off_until(&self, model: ModelIndex) -> Option<Moment> {
         let now = self.clock.now();
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let accounts = state.off_until.iter();
-        let earliest = accounts.map(|models| models.get(model.0).copied().unwrap_or_default()).min()?;
-        (earliest > now).then_some(earliest)
+        let earliest = accounts.map(|models| models.get(model.0).copied().unwrap_or_default()).min();
+        let opens = match state.breaker.passage(now) {
+            Passage::NotUntil(until) => Some(until),
+            Passage::Free | Passage::AsProbe => None,
+        };
+        earliest.filter(|earliest| *earliest > now).max(opens)
     }
 
     pub(super) fn snapshot(&self) -> ProviderSnapshot {
-        let book = self.state.lock().book.snapshot(self.clock.now());
-        ProviderSnapshot { provider: self.spec.id.clone(), book }
+        let now = self.clock.now();
+        let state = self.state.lock();
+        let (book, breaker) = (state.book.snapshot(now), state.breaker.snapshot(now));
+        ProviderSnapshot { provider: self.spec.id.clone(), book, breaker }
+    }
+}
+
+/// Which attempt failed, and how far it had come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailedAttempt {
+    pub(super) account: AccountIndex,
+    pub(super) model: ModelIndex,
+    /// Whether its answer had begun as it should.
+    pub(super) has_succeeded: bool,
+    pub(super) probe: Option<ProbeNumber>,
+}
+
+impl FailedAttempt {
+    /// What the failure says of the provider as a whole.
+    fn attempted(&self, kind: FailureKind) -> Attempted {
+        match (cooling(kind, None), kind) {
+            (Cooling::Provider, _) if self.has_succeeded => Attempted::BrokenOff,
+            (Cooling::Provider, FailureKind::Connect | FailureKind::Closed) => Attempted::Unreachable,
+            (Cooling::Provider, _) => Attempted::Failed,
+            // Who refuses answers.
+            (Cooling::None | Cooling::Limit(_) | Cooling::Model(_) | Cooling::Account(_), _) => {
+                Attempted::Answered
+            }
+        }
     }
 }
 

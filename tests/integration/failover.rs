@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, provider, provider_at};
+use crate::support::app::{TestApp, provider, provider_at, until};
 use crate::support::fake_upstream::FakeUpstream;
 use crate::support::reply::{Reply, Step};
 
@@ -267,5 +267,79 @@ async fn a_429_that_says_zero_is_not_believed() {
     let answer = app.completion(json!({"model": "auto"})).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("30")));
     assert_eq!(upstream.request_count(), 1);
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_provider_that_fails_is_left_alone_until_one_probe_has_succeeded() {
+    let broken = vec![Reply::error(500, "broken"); 5];
+    let upstream = FakeUpstream::start(broken.into_iter().chain([Reply::text("well again").after_signal()]));
+    let app = TestApp::with_upstream(&upstream).await;
+    let ask = async || app.completion(json!({"model": "auto"})).await;
+    for _ in 0..10 {
+        assert_eq!(ask().await.status, 503);
+    }
+    assert_eq!(upstream.request_count(), 5, "it is left alone");
+    let probing = async {
+        until("a probe", async || {
+            let answer = ask().await;
+            (answer.status == 200).then_some(answer)
+        })
+        .await
+    };
+    let others = async {
+        upstream.wait_for_requests(6).await;
+        for _ in 0..10 {
+            assert_eq!(ask().await.status, 503, "only one probes");
+        }
+        assert_eq!(upstream.request_count(), 6);
+        upstream.signal();
+    };
+    let (probe, ()) = tokio::join!(probing, others);
+    assert!(probe.text().contains("well again"));
+    assert_eq!(ask().await.status, 200);
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_probe_whose_client_leaves_makes_way_for_the_next() {
+    let broken = vec![Reply::error(500, "broken"); 5];
+    let upstream = FakeUpstream::start(broken.into_iter().chain([Reply::never_answer()]));
+    let app = TestApp::with_upstream(&upstream).await;
+    let ask = async || app.completion(json!({"model": "auto"})).await;
+    for _ in 0..5 {
+        assert_eq!(ask().await.status, 503);
+    }
+    {
+        let probing = async { while ask().await.status == 503 {} };
+        tokio::select! {
+            () = probing => panic!("the probe is not answered"),
+            () = upstream.wait_for_requests(6) => {}
+        }
+    }
+    upstream.wait_until_client_gone(5).await;
+    let answer = until("the next probe", async || {
+        let answer = ask().await;
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.status, 200);
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_probe_is_within_the_limits() {
+    let upstream = FakeUpstream::start_with([], Reply::error(500, "broken"));
+    let limit = crate::support::app::limit("requests", 5, "60s");
+    let app = TestApp::with_config(&provider("up", &upstream, &limit)).await;
+    for _ in 0..5 {
+        assert_eq!(app.completion(json!({"model": "auto"})).await.status, 503);
+    }
+    // While the provider is left alone that is why; once a probe might set out it is the limit.
+    until("the limit's word", async || {
+        (app.completion(json!({"model": "auto"})).await.status == 429).then_some(())
+    })
+    .await;
+    assert_eq!(upstream.request_count(), 5);
     app.finish().await;
 }
