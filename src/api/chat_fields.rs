@@ -1,6 +1,8 @@
 //! The fields of a chat that the gateway understands; all others pass through.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -87,8 +89,8 @@ struct Fields {
 
 impl Fields {
     fn of(chat: &ChatRequest) -> Result<Self, GatewayError> {
-        within(chat, "temperature", 0.0, 2.0)?;
-        within(chat, "top_p", 0.0, 1.0)?;
+        within(chat, "temperature", 0.0..=2.0, "a number from 0.0 to 2.0")?;
+        within(chat, "top_p", 0.0..=1.0, "a number from 0.0 to 1.0")?;
         let mut input = messages(chat)?;
         input.add_others(chat);
         Ok(Self {
@@ -98,7 +100,7 @@ impl Fields {
             needs_json_schema: needs_json_schema(chat)?,
             input,
             choice_cap: choice_cap(chat)?,
-            choices: positive(chat, "n", &format!("a whole number from 1 to {N_MAX}"), N_MAX)?.unwrap_or(1),
+            choices: positive(chat, "n", "a whole number from 1 to 128", N_MAX)?.unwrap_or(1),
         })
     }
 
@@ -114,11 +116,15 @@ impl Fields {
     }
 }
 
-fn within(chat: &ChatRequest, name: &str, least: f64, most: f64) -> Result<(), GatewayError> {
-    let expected = format!("a number from {least:.1} to {most:.1}");
-    match parse::<f64>(chat, name, &expected)? {
-        Some(value) if !(least..=most).contains(&value) => {
-            Err(wrong(name, &expected, given(chat, name).unwrap_or_default()))
+fn within(
+    chat: &ChatRequest,
+    name: &str,
+    range: RangeInclusive<f64>,
+    expected: &str,
+) -> Result<(), GatewayError> {
+    match parse::<f64>(chat, name, expected)? {
+        Some(value) if !range.contains(&value) => {
+            Err(wrong(name, expected, given(chat, name).unwrap_or_default()))
         }
         _ => Ok(()),
     }
@@ -192,7 +198,7 @@ fn messages(chat: &ChatRequest) -> Result<Input, GatewayError> {
     }
     let mut input = Input::default();
     for (position, message) in messages.into_iter().enumerate() {
-        input.add_message(&format!("messages[{position}]"), message)?;
+        input.add_message(Place(position), message)?;
     }
     Ok(input)
 }
@@ -209,16 +215,16 @@ impl Input {
         }
     }
 
-    fn add_message(&mut self, at: &str, raw: &RawValue) -> Result<(), GatewayError> {
+    fn add_message(&mut self, at: Place, raw: &RawValue) -> Result<(), GatewayError> {
         let Some(members) = strict_json::members(raw.get()) else {
-            return Err(wrong(at, "an object with a role and a content", raw.get()));
+            return Err(wrong(&at.to_string(), "an object with a role and a content", raw.get()));
         };
         let given = |wanted: &str| find(&members, wanted).filter(|value| *value != "null");
         check_role(at, given("role"))?;
         self.tokens = self.tokens.saturating_add(MESSAGE_OVERHEAD_TOKENS);
         self.add_all_but(&members, &["role", "content"]);
         match given("content") {
-            Some(content) => self.add_content(&format!("{at}.content"), content),
+            Some(content) => self.add_content(at, content),
             None if given("tool_calls").or(given("function_call")).is_some() => Ok(()),
             None => Err(GatewayError::bad_field(
                 format!("{at}.content"),
@@ -227,12 +233,12 @@ impl Input {
         }
     }
 
-    fn add_content(&mut self, at: &str, raw: &str) -> Result<(), GatewayError> {
+    fn add_content(&mut self, at: Place, raw: &str) -> Result<(), GatewayError> {
         if let Some(text) = string(raw) {
             self.add_text(&text);
             return Ok(());
         }
-        let expected = || wrong(at, "a string or an array of parts with a `type`", raw);
+        let expected = || wrong(&format!("{at}.content"), "a string or an array of parts with a `type`", raw);
         let parts: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| expected())?;
         parts.into_iter().try_for_each(|part| self.add_part(part.get()).ok_or_else(expected))
     }
@@ -282,14 +288,25 @@ fn string(raw: &str) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(raw).ok().map(|text| text.0)
 }
 
-fn check_role(at: &str, role: Option<&str>) -> Result<(), GatewayError> {
-    let field = format!("{at}.role");
-    let expected = format!("one of {}", ROLES.join(", "));
-    let Some(raw) = role else {
-        return Err(GatewayError::bad_field(&*field, format!("{field} is required: {expected}")));
-    };
-    let known = string(raw).is_some_and(|role| ROLES.contains(&role.as_ref()));
-    if known { Ok(()) } else { Err(wrong(&field, &expected, raw)) }
+/// Where a message stands, put into words only for an error.
+#[derive(Clone, Copy)]
+struct Place(usize);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "messages[{}]", self.0)
+    }
+}
+
+fn check_role(at: Place, role: Option<&str>) -> Result<(), GatewayError> {
+    if role.and_then(string).is_some_and(|role| ROLES.contains(&role.as_ref())) {
+        return Ok(());
+    }
+    let (field, expected) = (format!("{at}.role"), format!("one of {}", ROLES.join(", ")));
+    Err(match role {
+        Some(raw) => wrong(&field, &expected, raw),
+        None => GatewayError::bad_field(&*field, format!("{field} is required: {expected}")),
+    })
 }
 
 #[cfg(test)]

@@ -48,6 +48,11 @@ impl ChatRequest {
         choice_cap.saturating_mul(self.choices)
     }
 
+    /// How long the received body is.
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
+
     /// The JSON text of a member's value.
     pub fn value_text<'a>(&'a self, member: &'a Member) -> &'a [u8] {
         match &member.value {

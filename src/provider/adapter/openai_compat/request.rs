@@ -9,13 +9,20 @@ use crate::provider::adapter::Call;
 const STEERING_FIELDS: [&str; 8] =
     ["models", "route", "provider", "plugins", "service_tier", "transforms", "web_search_options", "preset"];
 
+/// About what the members that are written here take.
+const OWN_MEMBERS_BYTES: usize = 128;
+
 /// Fields that this adapter writes itself.
 const OWN_FIELDS: [&str; 3] = ["model", "stream", "stream_options"];
 
 /// Builds the body of a request.
 pub(super) fn encode(call: &Call<'_>) -> Vec<u8> {
-    let mut object = ObjectWriter::new();
-    object.text("model", &call.model.id);
+    let request = call.request;
+    let mut object = ObjectWriter::with_capacity(
+        request.body_bytes() + call.model.id.len() + OWN_MEMBERS_BYTES,
+        request.members.len() + OWN_FIELDS.len() + 1,
+    );
+    object.raw("model", serde_json::Value::from(call.model.id.as_str()).to_string().as_bytes());
     object.raw("stream", if call.request.streamed { b"true" } else { b"false" });
     let quirks = &call.provider.quirks;
     if call.request.streamed && quirks.stream_usage == StreamUsage::Asked {
@@ -56,18 +63,21 @@ fn upstream_name<'a>(name: &'a str, quirks: &'a Quirks) -> &'a str {
 
 /// Builds one JSON object from checked pieces. A name is written once: of `max_tokens` and
 /// `max_completion_tokens` at a provider that knows one of them, the first stays.
-struct ObjectWriter {
+struct ObjectWriter<'a> {
     text: Vec<u8>,
-    names: Vec<String>,
+    names: Vec<&'a str>,
 }
 
-impl ObjectWriter {
-    fn new() -> Self {
-        Self { text: b"{".to_vec(), names: Vec::new() }
+impl<'a> ObjectWriter<'a> {
+    /// A writer with room for `bytes` and `members`, so that neither grows while it writes.
+    fn with_capacity(bytes: usize, members: usize) -> Self {
+        let mut text = Vec::with_capacity(bytes);
+        text.push(b'{');
+        Self { text, names: Vec::with_capacity(members) }
     }
 
-    fn raw(&mut self, name: &str, value: &[u8]) {
-        if self.names.iter().any(|written| written == name) {
+    fn raw(&mut self, name: &'a str, value: &[u8]) {
+        if self.names.contains(&name) {
             return;
         }
         if !self.names.is_empty() {
@@ -76,15 +86,17 @@ impl ObjectWriter {
         self.string(name);
         self.text.push(b':');
         self.text.extend_from_slice(value);
-        self.names.push(name.to_owned());
-    }
-
-    fn text(&mut self, name: &str, value: &str) {
-        self.raw(name, serde_json::Value::from(value).to_string().as_bytes());
+        self.names.push(name);
     }
 
     fn string(&mut self, text: &str) {
-        self.text.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+        if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\') {
+            self.text.push(b'"');
+            self.text.extend_from_slice(text.as_bytes());
+            self.text.push(b'"');
+        } else {
+            self.text.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
+        }
     }
 
     fn finish(mut self) -> Vec<u8> {
