@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter};
+use actix::{Actor, Addr, Arbiter, Context};
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::from_fn;
 use actix_web::rt::time::{sleep, timeout};
@@ -23,6 +23,7 @@ use crate::config::Settings;
 use crate::db::{self, Store, StoreError, StoreLock};
 use crate::dispatcher::{Dispatcher, DispatcherHandle, DispatcherSettings, Roster, StartProvider, Waiting};
 use crate::domain::clock::SharedClock;
+use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
 use crate::provider::{ProviderActor, ProviderShared, TlsConfig, tls_config};
 use crate::routing::Catalog;
@@ -146,9 +147,11 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         })
     };
     start_refresher(&background, &store, &gate, &clock);
+    let panics = Panics::default();
 
     let wiring = Wiring {
-        shared: share(&catalog, &clock),
+        shared: share(&catalog, &clock, &panics),
+        panics,
         catalog,
         gate,
         store,
@@ -298,9 +301,18 @@ fn start_refresher(background: &Arbiter, store: &Arc<dyn Store>, gate: &Arc<Gate
     });
 }
 
-fn share(catalog: &Catalog, clock: &SharedClock) -> Vec<Arc<ProviderShared>> {
-    let share = |spec: &Arc<ProviderSpec>| Arc::new(ProviderShared::new(Arc::clone(spec), Arc::clone(clock)));
+fn share(catalog: &Catalog, clock: &SharedClock, panics: &Panics) -> Vec<Arc<ProviderShared>> {
+    let share = |spec: &Arc<ProviderSpec>| {
+        Arc::new(ProviderShared::new(Arc::clone(spec), Arc::clone(clock), panics.clone()))
+    };
     catalog.providers().iter().map(share).collect()
+}
+
+/// Adds an actor to those that can be observed, in the place of those that have died.
+fn remember<A: Actor<Context = Context<A>>>(actors: &Mutex<Vec<Addr<A>>>, address: &Addr<A>) {
+    let mut actors = actors.lock();
+    actors.retain(Addr::connected);
+    actors.push(address.clone());
 }
 
 /// Everything that a worker is made of.
@@ -315,6 +327,7 @@ struct Wiring {
     tls: TlsConfig,
     stats: Addr<StatsActor>,
     waiting: Waiting,
+    panics: Panics,
     permits: Permits,
     readiness: Readiness,
     recorders: Arc<Mutex<Vec<Recorder>>>,
@@ -371,6 +384,7 @@ impl Wiring {
             store: Arc::clone(&self.store),
             clock: Arc::clone(&self.clock),
             readiness: self.readiness.clone(),
+            panics: self.panics.clone(),
             settings: self.edge_settings(),
         }
     }
@@ -384,9 +398,10 @@ impl Wiring {
             Arc::clone(&self.clock),
             self.dispatcher_settings(),
             self.waiting.clone(),
+            self.panics.clone(),
         );
         let address = dispatcher.start();
-        self.dispatchers.lock().push(address.clone());
+        remember(&self.dispatchers, &address);
         address
     }
 
@@ -395,7 +410,7 @@ impl Wiring {
         let providers = Arc::clone(&self.providers);
         Box::new(move || {
             let address = ProviderActor::new(Arc::clone(&shared), &tls, limit).start();
-            providers.lock().push(address.clone());
+            remember(&providers, &address);
             address
         })
     }

@@ -29,6 +29,13 @@ pub fn start(filter: Option<&str>) {
     });
     // A second call, as tests make it, keeps the first log.
     let _is_set_already = builder.try_init();
+    std::panic::set_hook(Box::new(|panic| log_panic(panic.location())));
+}
+
+/// Where, and not what: a panic's words may repeat a piece of a prompt.
+fn log_panic(location: Option<&std::panic::Location<'_>>) {
+    let place = location.map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    log::error!(place = place; "a panic: this is a bug");
 }
 
 /// One line is one event: what would break it, or command a terminal, is escaped.

@@ -43,6 +43,16 @@ pub(super) async fn answer(
     request: &HttpRequest,
     payload: &mut Payload,
 ) -> HttpResponse {
+    let answered = edge.panics.survive_all("a request", try_answer(dialect, edge, request, payload)).await;
+    answered.unwrap_or_else(|| error::response(&GatewayError::Internal, dialect.surface))
+}
+
+async fn try_answer(
+    dialect: &Dialect,
+    edge: &Edge,
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> HttpResponse {
     let started_at = edge.clock.now();
     let caller = match auth::caller(edge, request) {
         Ok(caller) => caller,
@@ -54,8 +64,12 @@ pub(super) async fn answer(
     // From here on the request is in the statistics, however it ends. Until it is read, only its client can end it.
     let mut completion = open(edge, request, caller, started_at);
     completion.ends_as(Outcome::ClientLeft);
-    match admit(dialect, edge, request, payload).await {
-        Ok(admitted) => respond(dialect, edge, admitted, completion).await,
+    let admitted = admit(edge, request, payload).await;
+    // Whoever loses it from here on is one of us.
+    completion.ends_as(Outcome::Internal);
+    let read = admitted.and_then(|(body, admitted)| Ok(((dialect.read)(body)?, admitted)));
+    match read {
+        Ok((chat, admitted)) => respond(dialect, edge, (chat, admitted), completion).await,
         Err(refusal) => {
             completion.finish(refusal.outcome());
             error::response(&refusal, dialect.surface)
@@ -83,17 +97,15 @@ fn stranger(refusal: &GatewayError, surface: Surface, request: &HttpRequest) -> 
 
 /// A request that may be answered.
 struct Admitted {
-    chat: ChatRequest,
     permit: Permit,
     max_wait: Option<Duration>,
 }
 
 async fn admit(
-    dialect: &Dialect,
     edge: &Edge,
     request: &HttpRequest,
     payload: &mut Payload,
-) -> Result<Admitted, GatewayError> {
+) -> Result<(Bytes, Admitted), GatewayError> {
     let (permit, max_wait) = match edge.permits.take().and_then(|permit| Ok((permit, max_wait(request)?))) {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -103,7 +115,7 @@ async fn admit(
     };
     let body =
         body::read(payload, edge.settings.request_body_limit, edge.settings.client_body_timeout).await?;
-    Ok(Admitted { chat: (dialect.read)(body)?, permit, max_wait })
+    Ok((body, Admitted { permit, max_wait }))
 }
 
 fn max_wait(request: &HttpRequest) -> Result<Option<Duration>, GatewayError> {
@@ -117,13 +129,11 @@ fn max_wait(request: &HttpRequest) -> Result<Option<Duration>, GatewayError> {
 async fn respond(
     dialect: &Dialect,
     edge: &Edge,
-    Admitted { chat, permit, max_wait }: Admitted,
+    (chat, Admitted { permit, max_wait }): (ChatRequest, Admitted),
     mut completion: Completion,
 ) -> HttpResponse {
     let streamed = chat.streamed;
     completion.is_streamed(streamed);
-    // Whoever loses it from here on is one of us.
-    completion.ends_as(Outcome::Internal);
     let request_id = streamed.then(|| completion.request_id().clone());
     let (reply, answer) = oneshot::channel();
     edge.dispatcher.send(Dispatch { request: Arc::new(chat), completion, max_wait, reply });
@@ -176,6 +186,7 @@ async fn stream(
         heartbeat: edge.settings.heartbeat,
         clock: Arc::clone(&edge.clock),
         readiness: edge.readiness.clone(),
+        panics: edge.panics.clone(),
         client_stall_timeout: edge.settings.client_stall_timeout,
         request_id,
     };

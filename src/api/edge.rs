@@ -11,6 +11,7 @@ use crate::access::Gate;
 use crate::db::Store;
 use crate::dispatcher::DispatcherHandle;
 use crate::domain::clock::SharedClock;
+use crate::domain::panics::Panics;
 use crate::domain::secret::Secret;
 use crate::error::GatewayError;
 use crate::routing::Catalog;
@@ -29,6 +30,7 @@ pub struct Edge {
     pub store: Arc<dyn Store>,
     pub clock: SharedClock,
     pub readiness: Readiness,
+    pub panics: Panics,
     pub settings: EdgeSettings,
 }
 

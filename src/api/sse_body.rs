@@ -17,6 +17,7 @@ use super::{error, served};
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::failure::UpstreamFailure;
 use crate::domain::ids::RequestId;
+use crate::domain::panics::Panics;
 use crate::error::GatewayError;
 use crate::provider::{Answer, EventStream};
 
@@ -28,6 +29,7 @@ pub(super) struct Manner {
     pub(super) heartbeat: Duration,
     pub(super) clock: SharedClock,
     pub(super) readiness: Readiness,
+    pub(super) panics: Panics,
     /// A client that takes nothing for so long has been cut off.
     pub(super) client_stall_timeout: Duration,
     pub(super) request_id: RequestId,
@@ -75,6 +77,21 @@ impl SseBody {
         Self { state, manner, beat, cut_off, last_byte_at, is_client_slow: false, _permit: permit }
     }
 
+    /// The next bytes of the stream, of whatever kind.
+    fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.is_client_slow = false;
+        let bytes = match self.poll_answer(context) {
+            Poll::Ready(Some(bytes)) => bytes,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => match self.poll_cut_off(context) {
+                Poll::Ready(bytes) => bytes,
+                Poll::Pending => ready!(self.poll_beat(context)),
+            },
+        };
+        self.last_byte_at = self.manner.clock.now();
+        self.is_client_slow = true;
+        Poll::Ready(Some(bytes))
+    }
     /// The next bytes of the answer; pending while there are none.
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match &mut self.state {
@@ -116,10 +133,15 @@ impl SseBody {
         if !self.manner.readiness.is_cut_off() {
             ready!(self.cut_off.as_mut().poll(context));
         }
+        Poll::Ready(self.end_as_cut(&Readiness::stopping()))
+    }
+
+    /// Ends what would have gone on.
+    fn end_as_cut(&mut self, error: &GatewayError) -> Bytes {
         if let State::Streaming(events) = &mut self.state {
             events.cut();
         }
-        Poll::Ready(self.end(&Readiness::stopping()))
+        self.end(error)
     }
 
     fn poll_beat(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
@@ -143,19 +165,14 @@ fn cut(failure: &UpstreamFailure) -> GatewayError {
 impl Stream for SseBody {
     type Item = Result<Bytes, std::convert::Infallible>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.is_client_slow = false;
-        let bytes = match self.poll_answer(context) {
-            Poll::Ready(Some(bytes)) => bytes,
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Pending => match self.poll_cut_off(context) {
-                Poll::Ready(bytes) => bytes,
-                Poll::Pending => ready!(self.poll_beat(context)),
-            },
-        };
-        self.last_byte_at = self.manner.clock.now();
-        self.is_client_slow = true;
-        Poll::Ready(Some(Ok(bytes)))
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let body = self.get_mut();
+        let panics = body.manner.panics.clone();
+        let polled = panics.survive("a stream", || body.poll_bytes(context));
+        let bytes = std::task::ready!(
+            polled.unwrap_or_else(|| Poll::Ready(Some(body.end_as_cut(&GatewayError::Internal))))
+        );
+        Poll::Ready(bytes.map(Ok))
     }
 }
 

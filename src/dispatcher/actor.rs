@@ -11,6 +11,7 @@ use super::messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, Resume};
 use super::roster::Roster;
 use crate::domain::chat::{ChatRequest, ModelSelector, Strategy};
 use crate::domain::clock::{Moment, SharedClock};
+use crate::domain::panics::Panics;
 use crate::domain::usage::Outcome;
 use crate::error::GatewayError;
 use crate::provider::{Job, Returned, Route, Try, Verdict};
@@ -43,6 +44,7 @@ pub struct Dispatcher {
     clock: SharedClock,
     settings: DispatcherSettings,
     waiting: Waiting,
+    panics: Panics,
 }
 
 impl Dispatcher {
@@ -52,8 +54,15 @@ impl Dispatcher {
         clock: SharedClock,
         settings: DispatcherSettings,
         waiting: Waiting,
+        panics: Panics,
     ) -> Self {
-        Self { catalog, roster, clock, settings, waiting }
+        Self { catalog, roster, clock, settings, waiting, panics }
+    }
+
+    /// A turn that panics costs the request that it was about: its job is dropped, which tells its client.
+    fn survive(&mut self, turn: impl FnOnce(&mut Self)) {
+        let panics = self.panics.clone();
+        let _survived = panics.survive("a dispatcher", || turn(self));
     }
 
     fn open(&self, dispatch: Dispatch) -> Box<Job> {
@@ -81,6 +90,26 @@ impl Dispatcher {
         }
     }
 
+    fn take_back(&mut self, Returned { mut job, verdict }: Returned, context: &mut Context<Self>) {
+        let end = match verdict {
+            Verdict::Refused(refusal) => {
+                course::note_refusal(&mut job.route, &refusal);
+                None
+            }
+            Verdict::Off(until) => {
+                course::note_off(&mut job.route, until);
+                None
+            }
+            Verdict::Failed(failure) => {
+                let (attempts, now) = (job.completion.attempts(), self.clock.now());
+                course::note_failure(&mut job.route, failure, attempts, self.settings.max_attempts, now)
+            }
+        };
+        match end {
+            Some(error) => job.refuse(error),
+            None => self.step(job, context),
+        }
+    }
     fn step(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
         if job.reply.is_closed() {
             return job.completion.finish(Outcome::ClientLeft);
@@ -158,33 +187,18 @@ impl Handler<Dispatch> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, dispatch: Dispatch, context: &mut Self::Context) {
-        let job = self.open(dispatch);
-        self.begin(job, context);
+        self.survive(|dispatcher| {
+            let job = dispatcher.open(dispatch);
+            dispatcher.begin(job, context);
+        });
     }
 }
 
 impl Handler<Returned> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, Returned { mut job, verdict }: Returned, context: &mut Self::Context) {
-        let end = match verdict {
-            Verdict::Refused(refusal) => {
-                course::note_refusal(&mut job.route, &refusal);
-                None
-            }
-            Verdict::Off(until) => {
-                course::note_off(&mut job.route, until);
-                None
-            }
-            Verdict::Failed(failure) => {
-                let (attempts, now) = (job.completion.attempts(), self.clock.now());
-                course::note_failure(&mut job.route, failure, attempts, self.settings.max_attempts, now)
-            }
-        };
-        match end {
-            Some(error) => job.refuse(error),
-            None => self.step(job, context),
-        }
+    fn handle(&mut self, returned: Returned, context: &mut Self::Context) {
+        self.survive(|dispatcher| dispatcher.take_back(returned, context));
     }
 }
 
@@ -193,7 +207,7 @@ impl Handler<Resume> for Dispatcher {
 
     fn handle(&mut self, Resume(mut job): Resume, context: &mut Self::Context) {
         (job.route.room_at, job.route.off_until) = (None, None);
-        self.begin(job, context);
+        self.survive(|dispatcher| dispatcher.begin(job, context));
     }
 }
 
@@ -202,6 +216,10 @@ impl Handler<ObserveDispatcher> for Dispatcher {
 
     fn handle(&mut self, _: ObserveDispatcher, _: &mut Self::Context) -> Self::Result {
         let waiting = self.waiting.0.load(Ordering::Relaxed);
-        MessageResult(DispatcherSnapshot { waiting, children: self.roster.snapshot() })
+        MessageResult(DispatcherSnapshot {
+            waiting,
+            panics: self.panics.count(),
+            children: self.roster.snapshot(),
+        })
     }
 }

@@ -41,6 +41,8 @@ pub struct ObserveDispatcher;
 pub struct DispatcherSnapshot {
     /// Requests that wait for capacity, in the whole process.
     pub waiting: usize,
+    /// Panics survived so far, in the whole process.
+    pub panics: u64,
     pub children: Vec<ChildSnapshot>,
 }
 

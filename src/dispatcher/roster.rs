@@ -80,12 +80,14 @@ mod tests {
     use super::*;
     use crate::config::shipped_providers;
     use crate::domain::clock::{Clock, FakeClock};
+    use crate::domain::panics::Panics;
     use crate::provider::{ObserveProvider, ProviderShared, tls_config};
 
     /// A roster of one provider whose actors live on arbiters of their own, so that a test can end one.
     fn roster(clock: &Arc<FakeClock>, arbiters: &Arc<parking_lot::Mutex<Vec<Arbiter>>>) -> Roster {
         let spec = Arc::new(shipped_providers().unwrap().remove(0));
-        let shared = Arc::new(ProviderShared::new(Arc::clone(&spec), Arc::clone(clock) as _));
+        let shared =
+            Arc::new(ProviderShared::new(Arc::clone(&spec), Arc::clone(clock) as _, Panics::default()));
         let arbiters = Arc::clone(arbiters);
         let start: StartProvider = Box::new(move || {
             let (arbiter, shared, tls) = (Arbiter::new(), Arc::clone(&shared), tls_config().unwrap());

@@ -8,6 +8,7 @@ pub mod error_chain;
 pub mod failure;
 pub mod ids;
 pub mod limit;
+pub mod panics;
 pub mod provider;
 pub mod secret;
 pub mod usage;

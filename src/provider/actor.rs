@@ -72,6 +72,14 @@ impl ProviderActor {
         }
     }
 
+    fn reserve(&mut self, attempt: Try) {
+        let Some(model) = self.shared.model(attempt.model) else {
+            return self.give_back(attempt, Refusal::TooLarge);
+        };
+        let (demand, added_output_cap) = self.demand(&attempt.job, model, attempt.model);
+        let (answer, probe) = self.shared.reserve(&demand);
+        self.follow(answer, Reserving { attempt, added_output_cap, probe });
+    }
     fn follow(&mut self, answer: Answer, reserving: Reserving) {
         match answer {
             Answer::Granted(hold) => self.begin(reserving, hold),
@@ -101,7 +109,9 @@ impl ProviderActor {
             added_output_cap,
             response_body_limit: self.response_body_limit,
         };
-        actix::spawn(attempt.run());
+        let panics = self.shared.panics().clone();
+        // What it leaves behind when it panics is settled and recorded as it is dropped; its client gets 500.
+        actix::spawn(async move { panics.survive_all("an attempt", attempt.run()).await });
     }
 }
 
@@ -120,12 +130,8 @@ impl Handler<Try> for ProviderActor {
     type Result = ();
 
     fn handle(&mut self, attempt: Try, _: &mut Self::Context) {
-        let Some(model) = self.shared.model(attempt.model) else {
-            return self.give_back(attempt, Refusal::TooLarge);
-        };
-        let (demand, added_output_cap) = self.demand(&attempt.job, model, attempt.model);
-        let (answer, probe) = self.shared.reserve(&demand);
-        self.follow(answer, Reserving { attempt, added_output_cap, probe });
+        let panics = self.shared.panics().clone();
+        let _survived = panics.survive("a provider actor", || self.reserve(attempt));
     }
 }
 
@@ -134,7 +140,8 @@ impl Handler<LedgerAnswered> for ProviderActor {
 
     fn handle(&mut self, LedgerAnswered { ticket, answer }: LedgerAnswered, _: &mut Self::Context) {
         if let Some(reserving) = self.waiting.remove(&ticket) {
-            self.follow(answer, reserving);
+            let panics = self.shared.panics().clone();
+            let _survived = panics.survive("a provider actor", || self.follow(answer, reserving));
         }
     }
 }

@@ -12,6 +12,7 @@ use super::probe::Probe;
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::ids::ProviderId;
+use crate::domain::panics::Panics;
 use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
 use crate::quota::{
     AccountIndex, Answer, Book, BookSnapshot, Demand, Escalation, Hold, ModelIndex, Refusal, Spent,
@@ -22,6 +23,7 @@ use crate::quota::{
 pub struct ProviderShared {
     spec: Arc<ProviderSpec>,
     clock: SharedClock,
+    panics: Panics,
     /// One short lock for every decision; no I/O and no waiting under it.
     state: Mutex<State>,
 }
@@ -44,12 +46,12 @@ pub struct ProviderSnapshot {
 }
 
 impl ProviderShared {
-    pub fn new(spec: Arc<ProviderSpec>, clock: SharedClock) -> Self {
+    pub fn new(spec: Arc<ProviderSpec>, clock: SharedClock, panics: Panics) -> Self {
         let models = spec.models.len();
         let escalations = spec.accounts.iter().map(|_| vec![Escalation::default(); models]).collect();
         let off_until = spec.accounts.iter().map(|_| vec![Moment::default(); models]).collect();
         let state = State { book: Book::new(&spec), breaker: Breaker::default(), escalations, off_until };
-        Self { spec, clock, state: Mutex::new(state) }
+        Self { spec, clock, panics, state: Mutex::new(state) }
     }
 
     pub(super) fn spec(&self) -> &ProviderSpec {
@@ -58,6 +60,11 @@ impl ProviderShared {
 
     pub(super) fn clock(&self) -> &SharedClock {
         &self.clock
+    }
+
+    /// Where the panics of this provider's attempts are counted.
+    pub(super) fn panics(&self) -> &Panics {
+        &self.panics
     }
 
     pub(super) fn model(&self, model: ModelIndex) -> Option<&ModelSpec> {

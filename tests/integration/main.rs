@@ -34,3 +34,5 @@ mod simulation;
 mod store;
 #[cfg(test)]
 mod streaming;
+#[cfg(test)]
+mod supervision;

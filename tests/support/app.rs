@@ -12,7 +12,7 @@ use freellmapi::app::{self, Running};
 use freellmapi::config::{Settings, Sources, load};
 use freellmapi::db::{Totals, open};
 use freellmapi::dispatcher::ObserveDispatcher;
-use freellmapi::domain::clock::{Moment, SystemClock};
+use freellmapi::domain::clock::{Moment, SharedClock, SystemClock};
 use freellmapi::domain::provider::ProviderSpec;
 use freellmapi::provider::ObserveProvider;
 use freellmapi::stats::ObserveStats;
@@ -54,6 +54,11 @@ impl TestApp {
         Self::start("", |settings| settings.providers = providers).await
     }
 
+    /// Starts with a clock that is not the machine's.
+    pub(crate) async fn with_clock(clock: SharedClock, config: &str) -> Self {
+        Self::start_at(clock, "", config, |_| ()).await
+    }
+
     /// Starts with this configuration, appended to what every test needs.
     pub(crate) async fn with_config(config: &str) -> Self {
         Self::start(config, |_| ()).await
@@ -69,6 +74,15 @@ impl TestApp {
     }
 
     async fn start_with(server: &str, config: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_at(Arc::new(SystemClock::start()), server, config, change).await
+    }
+
+    async fn start_at(
+        clock: SharedClock,
+        server: &str,
+        config: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("test.toml");
         let store = folder.path().join("test.db");
@@ -86,7 +100,7 @@ impl TestApp {
         ]);
         let mut settings = load(&Sources { file: Some(file), environment }).unwrap();
         change(&mut settings);
-        let running = app::start(settings, Arc::new(SystemClock::start()), false).await.unwrap();
+        let running = app::start(settings, clock, false).await.unwrap();
         let client = Client::builder().timeout(PATIENCE).disable_redirects().finish();
         Self { running: Some(running), folder, client }
     }
@@ -177,6 +191,12 @@ impl TestApp {
     /// Waits until exactly so many connections of clients are left.
     pub(crate) async fn wait_for_client_connections(&self, count: usize) {
         until("connections", async || (self.client_connections() == count).then_some(())).await;
+    }
+
+    /// How many panics the gateway has survived.
+    pub(crate) async fn panics(&self) -> u64 {
+        let dispatcher = self.running().dispatchers.lock().first().unwrap().clone();
+        dispatcher.send(ObserveDispatcher).await.expect("a dispatcher is dead").panics
     }
 
     /// Waits until so many requests are in flight.
