@@ -28,7 +28,7 @@ const OWNERS: [(&str, &[&str]); 6] = [
     ("awc", &["src/provider/transport.rs"]),
     ("diesel", &["src/db/"]),
     ("diesel_migrations", &["src/db/"]),
-    ("rustls", &["src/provider/transport.rs", "src/app.rs"]),
+    ("rustls", &["src/provider/transport.rs", "src/app/"]),
     ("clap", &["src/cli/"]),
     ("toml", &["src/config/"]),
 ];

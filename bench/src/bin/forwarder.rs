@@ -21,7 +21,7 @@ use freellmapi_bench::script::PATH;
 const USAGE: &str = "
 usage: forwarder --upstream 127.0.0.1:PORT [--listen 127.0.0.1:0]";
 
-/// The gateway's values, see its `app.rs` and `provider/transport.rs`.
+/// The gateway's values, see its `app/wiring.rs` and `provider/transport.rs`.
 const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
 const IDLE_KEEP: Duration = Duration::from_secs(60);
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);

@@ -1,40 +1,33 @@
 //! The composition root: builds every part, wires them downstream first, runs them, and drains them.
 
+mod wiring;
+
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter, Context};
+use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::from_fn;
 use actix_web::rt::time::{sleep, timeout};
-use actix_web::web::Data;
-use actix_web::{App, HttpServer};
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use self::wiring::Wiring;
 use crate::access::{
     ApiKey, Gate, Keyring, KeyringRefresher, MasterKey, MasterKeyError, Pepper, PepperError, ProvisionError,
     ensure_tenant_and_key, refresh_interval,
 };
-use crate::api::{self, Edge, EdgeSettings, Permits, Readiness};
+use crate::api::{self, Permits, Readiness};
 use crate::config::Settings;
 use crate::db::{self, Store, StoreError, StoreLock};
-use crate::dispatcher::{Dispatcher, DispatcherHandle, DispatcherSettings, Roster, StartProvider, Waiting};
+use crate::dispatcher::{Dispatcher, Waiting};
 use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
-use crate::provider::{ProviderActor, ProviderShared, TlsConfig, tls_config};
+use crate::provider::{ProviderActor, ProviderShared, tls_config};
 use crate::routing::Catalog;
 use crate::stats::{Flush, Flushed, LostEvents, OpenRequests, Recorder, StatsActor, StatsPlan};
-
-/// How long an idle connection of a client is kept. Longer than the 60 s that common balancers keep theirs, so
-/// that it is not us who close one in the instant of its use.
-const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// How long streams that are cut may take to say so.
-const LAST_WORDS_SECONDS: u64 = 2;
 
 /// How long the events of what was cut may take to come in, and how often that is looked at.
 const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -306,135 +299,4 @@ fn share(catalog: &Catalog, clock: &SharedClock, panics: &Panics) -> Vec<Arc<Pro
         Arc::new(ProviderShared::new(Arc::clone(spec), Arc::clone(clock), panics.clone()))
     };
     catalog.providers().iter().map(share).collect()
-}
-
-/// Adds an actor to those that can be observed, in the place of those that have died.
-fn remember<A: Actor<Context = Context<A>>>(actors: &Mutex<Vec<Addr<A>>>, address: &Addr<A>) {
-    let mut actors = actors.lock();
-    actors.retain(Addr::connected);
-    actors.push(address.clone());
-}
-
-/// Everything that a worker is made of.
-#[derive(Clone)]
-struct Wiring {
-    settings: Settings,
-    catalog: Arc<Catalog>,
-    shared: Vec<Arc<ProviderShared>>,
-    gate: Arc<Gate>,
-    store: Arc<dyn Store>,
-    clock: SharedClock,
-    tls: TlsConfig,
-    stats: Addr<StatsActor>,
-    waiting: Waiting,
-    panics: Panics,
-    permits: Permits,
-    readiness: Readiness,
-    recorders: Arc<Mutex<Vec<Recorder>>>,
-    open_requests: OpenRequests,
-    lost_events: LostEvents,
-    dispatchers: Arc<Mutex<Vec<Addr<Dispatcher>>>>,
-    providers: Arc<Mutex<Vec<Addr<ProviderActor>>>>,
-    is_demo: bool,
-}
-
-impl Wiring {
-    fn serve(self, listener: TcpListener) -> io::Result<ServerHandle> {
-        let (workers, drain) = (self.settings.server.workers, self.settings.server.drain_timeout);
-        let head_timeout = self.settings.server.client_head_timeout;
-        // The factory runs once on every worker's own thread.
-        let server = HttpServer::new(move || {
-            let edge = Data::new(self.worker());
-            let cors = api::allow_origins(&self.settings.access.cors_origins);
-            App::new().app_data(edge).wrap(cors).wrap(from_fn(api::tag_request)).configure(api::configure)
-        })
-        .workers(workers)
-        .keep_alive(CLIENT_KEEP_ALIVE)
-        .client_request_timeout(head_timeout)
-        // What we cut at the drain timeout has this long to say so.
-        .shutdown_timeout(drain.as_secs().saturating_add(LAST_WORDS_SECONDS))
-        .tcp_nodelay(true)
-        // Else a client that leaves is noticed only at the next write, and an upstream that is silent works on
-        // for nobody.
-        .h1_allow_half_closed(false)
-        .disable_signals()
-        .listen(listener)?
-        .run();
-        let handle = server.handle();
-        actix::spawn(async move {
-            if let Err(error) = server.await {
-                log::error!(error = error.to_string(); "the server ended");
-            }
-        });
-        Ok(handle)
-    }
-
-    /// Builds one worker, on its own thread.
-    fn worker(&self) -> Edge {
-        let wiring = self.clone();
-        let (open, lost) = (self.open_requests.clone(), self.lost_events.clone());
-        let recorder = Recorder::new(self.stats.clone().recipient(), open, lost);
-        self.recorders.lock().push(recorder.clone());
-        Edge {
-            dispatcher: DispatcherHandle::start(move || wiring.dispatcher()),
-            recorder,
-            gate: Arc::clone(&self.gate),
-            permits: self.permits.clone(),
-            catalog: Arc::clone(&self.catalog),
-            store: Arc::clone(&self.store),
-            clock: Arc::clone(&self.clock),
-            readiness: self.readiness.clone(),
-            panics: self.panics.clone(),
-            settings: self.edge_settings(),
-        }
-    }
-
-    fn dispatcher(&self) -> Addr<Dispatcher> {
-        let providers = self.shared.iter().zip(self.catalog.providers());
-        let starters = providers.map(|(shared, spec)| (spec.id.clone(), self.provider(Arc::clone(shared))));
-        let dispatcher = Dispatcher::new(
-            Arc::clone(&self.catalog),
-            Roster::start(starters.collect()),
-            Arc::clone(&self.clock),
-            self.dispatcher_settings(),
-            self.waiting.clone(),
-            self.panics.clone(),
-        );
-        let address = dispatcher.start();
-        remember(&self.dispatchers, &address);
-        address
-    }
-
-    fn provider(&self, shared: Arc<ProviderShared>) -> StartProvider {
-        let (tls, limit) = (Arc::clone(&self.tls), self.settings.dispatch.response_body_limit);
-        let providers = Arc::clone(&self.providers);
-        Box::new(move || {
-            let address = ProviderActor::new(Arc::clone(&shared), &tls, limit).start();
-            remember(&providers, &address);
-            address
-        })
-    }
-
-    fn dispatcher_settings(&self) -> DispatcherSettings {
-        let dispatch = &self.settings.dispatch;
-        DispatcherSettings {
-            strategy: dispatch.strategy,
-            max_wait: dispatch.max_wait,
-            max_waiting: dispatch.max_waiting,
-            max_attempts: dispatch.max_attempts,
-        }
-    }
-
-    fn edge_settings(&self) -> EdgeSettings {
-        EdgeSettings {
-            request_body_limit: self.settings.server.request_body_limit,
-            client_body_timeout: self.settings.server.client_body_timeout,
-            client_stall_timeout: self.settings.dispatch.client_stall_timeout,
-            heartbeat: self.settings.dispatch.heartbeat,
-            public_models: self.settings.access.public_models,
-            public_stats: self.settings.access.public_stats,
-            admin_key: self.settings.admin_key.clone(),
-            is_demo: self.is_demo,
-        }
-    }
 }

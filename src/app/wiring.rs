@@ -1,0 +1,163 @@
+//! A worker and everything that it is made of.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Context};
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use parking_lot::Mutex;
+
+use crate::access::Gate;
+use crate::api::{self, Edge, EdgeSettings, Permits, Readiness};
+use crate::config::Settings;
+use crate::db::Store;
+use crate::dispatcher::{Dispatcher, DispatcherHandle, DispatcherSettings, Roster, StartProvider, Waiting};
+use crate::domain::clock::SharedClock;
+use crate::domain::panics::Panics;
+use crate::provider::{ProviderActor, ProviderShared, TlsConfig};
+use crate::routing::Catalog;
+use crate::stats::{LostEvents, OpenRequests, Recorder, StatsActor};
+
+/// How long an idle connection of a client is kept. Longer than the 60 s that common balancers keep theirs, so
+/// that it is not us who close one in the instant of its use.
+const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long streams that are cut may take to say so.
+const LAST_WORDS_SECONDS: u64 = 2;
+
+/// Everything that a worker is made of.
+#[derive(Clone)]
+pub(super) struct Wiring {
+    pub(super) settings: Settings,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) shared: Vec<Arc<ProviderShared>>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: SharedClock,
+    pub(super) tls: TlsConfig,
+    pub(super) stats: Addr<StatsActor>,
+    pub(super) waiting: Waiting,
+    pub(super) panics: Panics,
+    pub(super) permits: Permits,
+    pub(super) readiness: Readiness,
+    pub(super) recorders: Arc<Mutex<Vec<Recorder>>>,
+    pub(super) open_requests: OpenRequests,
+    pub(super) lost_events: LostEvents,
+    pub(super) dispatchers: Arc<Mutex<Vec<Addr<Dispatcher>>>>,
+    pub(super) providers: Arc<Mutex<Vec<Addr<ProviderActor>>>>,
+    pub(super) is_demo: bool,
+}
+
+impl Wiring {
+    /// Starts the workers behind `listener`.
+    pub(super) fn serve(self, listener: TcpListener) -> io::Result<ServerHandle> {
+        let (workers, drain) = (self.settings.server.workers, self.settings.server.drain_timeout);
+        let head_timeout = self.settings.server.client_head_timeout;
+        // The factory runs once on every worker's own thread.
+        let server = HttpServer::new(move || {
+            let edge = Data::new(self.worker());
+            let cors = api::allow_origins(&self.settings.access.cors_origins);
+            App::new().app_data(edge).wrap(cors).wrap(from_fn(api::tag_request)).configure(api::configure)
+        })
+        .workers(workers)
+        .keep_alive(CLIENT_KEEP_ALIVE)
+        .client_request_timeout(head_timeout)
+        // What we cut at the drain timeout has this long to say so.
+        .shutdown_timeout(drain.as_secs().saturating_add(LAST_WORDS_SECONDS))
+        .tcp_nodelay(true)
+        // Else a client that leaves is noticed only at the next write, and an upstream that is silent works on
+        // for nobody.
+        .h1_allow_half_closed(false)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+        let handle = server.handle();
+        actix::spawn(async move {
+            if let Err(error) = server.await {
+                log::error!(error = error.to_string(); "the server ended");
+            }
+        });
+        Ok(handle)
+    }
+
+    /// Builds one worker, on its own thread.
+    fn worker(&self) -> Edge {
+        let wiring = self.clone();
+        let (open, lost) = (self.open_requests.clone(), self.lost_events.clone());
+        let recorder = Recorder::new(self.stats.clone().recipient(), open, lost);
+        self.recorders.lock().push(recorder.clone());
+        Edge {
+            dispatcher: DispatcherHandle::start(move || wiring.dispatcher()),
+            recorder,
+            gate: Arc::clone(&self.gate),
+            permits: self.permits.clone(),
+            catalog: Arc::clone(&self.catalog),
+            store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            readiness: self.readiness.clone(),
+            panics: self.panics.clone(),
+            settings: self.edge_settings(),
+        }
+    }
+
+    fn dispatcher(&self) -> Addr<Dispatcher> {
+        let providers = self.shared.iter().zip(self.catalog.providers());
+        let starters = providers.map(|(shared, spec)| (spec.id.clone(), self.provider(Arc::clone(shared))));
+        let dispatcher = Dispatcher::new(
+            Arc::clone(&self.catalog),
+            Roster::start(starters.collect()),
+            Arc::clone(&self.clock),
+            self.dispatcher_settings(),
+            self.waiting.clone(),
+            self.panics.clone(),
+        );
+        let address = dispatcher.start();
+        remember(&self.dispatchers, &address);
+        address
+    }
+
+    fn provider(&self, shared: Arc<ProviderShared>) -> StartProvider {
+        let (tls, limit) = (Arc::clone(&self.tls), self.settings.dispatch.response_body_limit);
+        let providers = Arc::clone(&self.providers);
+        Box::new(move || {
+            let address = ProviderActor::new(Arc::clone(&shared), &tls, limit).start();
+            remember(&providers, &address);
+            address
+        })
+    }
+
+    fn dispatcher_settings(&self) -> DispatcherSettings {
+        let dispatch = &self.settings.dispatch;
+        DispatcherSettings {
+            strategy: dispatch.strategy,
+            max_wait: dispatch.max_wait,
+            max_waiting: dispatch.max_waiting,
+            max_attempts: dispatch.max_attempts,
+        }
+    }
+
+    fn edge_settings(&self) -> EdgeSettings {
+        EdgeSettings {
+            request_body_limit: self.settings.server.request_body_limit,
+            client_body_timeout: self.settings.server.client_body_timeout,
+            client_stall_timeout: self.settings.dispatch.client_stall_timeout,
+            heartbeat: self.settings.dispatch.heartbeat,
+            public_models: self.settings.access.public_models,
+            public_stats: self.settings.access.public_stats,
+            admin_key: self.settings.admin_key.clone(),
+            is_demo: self.is_demo,
+        }
+    }
+}
+
+/// Adds an actor to those that can be observed, in the place of those that have died.
+fn remember<A: Actor<Context = Context<A>>>(actors: &Mutex<Vec<Addr<A>>>, address: &Addr<A>) {
+    let mut actors = actors.lock();
+    actors.retain(Addr::connected);
+    actors.push(address.clone());
+}
