@@ -210,23 +210,38 @@ async fn fails_over(pair: &Pair, streamed: bool) -> Result<(), String> {
     ensure(alone.header("retry-after").is_some(), "says when to come back", &alone)
 }
 
-#[actix_web::test]
-async fn before_the_first_event_the_next_provider_is_asked() {
+async fn assert_failover(streamed: bool, faults: Vec<(&'static str, Reply)>) {
     let mut problems = Vec::new();
-    for streamed in [false, true] {
-        let too_large = with_length(JSON_HEAD, completion().len() + 9, &completion());
-        let only_whole = (!streamed).then(|| ("a length that is too large", Reply::raw(&too_large)));
-        let faults =
-            faults_of_the_connection().into_iter().chain(faults_of_the_body(streamed)).chain(only_whole);
-        for (name, fault) in faults {
-            let name = format!("{name}, streamed {streamed}");
-            let pair = Pair::start(&fault).await;
-            let outcome = fails_over(&pair, streamed).await;
-            problems.extend(outcome.err().map(|problem| format!("{name}: {problem}")));
-            pair.finish(&name).await;
-        }
+    for (name, fault) in faults {
+        let pair = Pair::start(&fault).await;
+        let outcome = fails_over(&pair, streamed).await;
+        problems.extend(outcome.err().map(|problem| format!("{name}: {problem}")));
+        pair.finish(name).await;
     }
     assert_none(&problems);
+}
+
+#[actix_web::test]
+async fn a_connection_that_fails_a_stream_leads_to_the_next_provider() {
+    assert_failover(true, faults_of_the_connection()).await;
+}
+
+#[actix_web::test]
+async fn a_connection_that_fails_a_whole_answer_leads_to_the_next_provider() {
+    assert_failover(false, faults_of_the_connection()).await;
+}
+
+#[actix_web::test]
+async fn a_first_event_that_is_none_leads_to_the_next_provider() {
+    assert_failover(true, faults_of_the_body(true)).await;
+}
+
+#[actix_web::test]
+async fn a_whole_answer_that_is_none_leads_to_the_next_provider() {
+    let too_large = with_length(JSON_HEAD, completion().len() + 9, &completion());
+    let mut faults = faults_of_the_body(false);
+    faults.push(("a length that is too large", Reply::raw(&too_large)));
+    assert_failover(false, faults).await;
 }
 
 /// What follows a first event, or the first half of one that follows it.
