@@ -82,9 +82,7 @@ async fn a_panic_while_the_upstream_answers_settles_its_attempt() {
     for streamed in [false, true] {
         let upstream = FakeUpstream::start([Reply::text("never seen").after_signal()]);
         let clock = TrippingClock::new();
-        // Were the hold of the attempt that panics not settled, there would be no room for another.
-        let one = crate::support::app::limit("parallel", 1, "");
-        let app = TestApp::with_clock(clock.clone(), &provider("up", &upstream, &one)).await;
+        let app = TestApp::with_clock(clock.clone(), &provider("up", &upstream, "")).await;
         let ask = async || app.completion(json!({"model": "auto", "stream": streamed})).await;
         let (answer, ()) = tokio::join!(ask(), async {
             upstream.wait_for_requests(1).await;
