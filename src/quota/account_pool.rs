@@ -76,6 +76,16 @@ impl Account {
         bound.iter().filter_map(take).collect()
     }
 
+    /// Writes down what an attempt that has ended still holds.
+    pub(super) fn restore(&mut self, now: Moment, bound: &[usize], charging: Charging, course: &Course) {
+        for &index in bound {
+            if let Some(budget) = self.budgets.get_mut(index) {
+                budget.advance(now);
+                budget.take(charging, course);
+            }
+        }
+    }
+
     /// Brings every line of a hold up to what is now known of its course.
     pub(super) fn correct(&mut self, now: Moment, charging: Charging, hold: &mut Hold) {
         for line in &mut hold.lines {

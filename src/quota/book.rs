@@ -10,6 +10,7 @@ use super::demand::{AccountIndex, Demand, ModelIndex};
 use super::hold::Hold;
 use super::hold_rule::{Charging, Course, Finish};
 use super::layout::Layout;
+use super::record::HoldRecord;
 use super::refusal::Refusal;
 use super::snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 use super::spent::Spent;
@@ -90,6 +91,16 @@ impl Book {
             self.correct(now, &mut hold);
         } else if let Some(account) = self.accounts.get_mut(hold.account) {
             account.give_back(now, &hold);
+        }
+    }
+
+    /// Holds again what an attempt of an earlier process holds. One that had not ended was cut off when that
+    /// process died, which is taken to be now: it cannot have been later.
+    pub fn restore(&mut self, now: Moment, record: &HoldRecord) {
+        let now = self.catch_up(now);
+        let Some(bound) = self.layout.bound(record.model) else { return };
+        if let Some(account) = self.accounts.get_mut(record.account) {
+            account.restore(now, bound, self.charging, &record.course_at(now));
         }
     }
 

@@ -4,6 +4,7 @@ use crate::domain::clock::Moment;
 
 use super::demand::{AccountIndex, ModelIndex};
 use super::hold_rule::{Course, Held};
+use super::record::HoldRecord;
 
 /// An attempt's units, taken from every budget that binds it. Consumed by [`Book::settle`](super::Book::settle),
 /// of the book that granted it: until then what it holds does not come back.
@@ -38,5 +39,11 @@ impl Hold {
     /// The attempt is sent by this instant or not at all.
     pub fn send_by(&self) -> Moment {
         self.course.send_by
+    }
+
+    /// What is known of it, for a ledger to write down.
+    pub fn record(&self) -> HoldRecord {
+        let Course { reserved, send_by, first_byte, finish } = self.course;
+        HoldRecord { account: self.account, model: self.model, reserved, send_by, first_byte, finish }
     }
 }

@@ -52,15 +52,15 @@ pub(super) struct Course {
 }
 
 /// How and when an attempt that was sent came to its end.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Finish {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
     Ended(Moment, Charge),
     Aborted(Moment, Charge),
 }
 
 impl Finish {
     /// `None` when nothing was sent, so that there is nothing to hold.
-    pub(super) fn of(spent: Spent, now: Moment) -> Option<Self> {
+    pub fn of(spent: Spent, now: Moment) -> Option<Self> {
         match spent {
             Spent::NotSent => None,
             Spent::Ended(charge) => Some(Self::Ended(now, charge)),
@@ -68,7 +68,7 @@ impl Finish {
         }
     }
 
-    fn charge(self) -> Charge {
+    pub fn charge(self) -> Charge {
         match self {
             Self::Ended(_, charge) | Self::Aborted(_, charge) => charge,
         }

@@ -348,3 +348,38 @@ fn a_saturated_large_limit_is_used_to_more_than_99_per_cent() {
     }
     assert!(used * 100 >= MAX * MINUTES * 99, "{used}");
 }
+
+#[test]
+fn a_restored_book_holds_what_the_one_before_it_held() {
+    let limits = vec![per_minute(Scope::Account, Unit::Requests, 3), parallel(3)];
+    let spec = provider(1, limits);
+    let demand = Demand { model: ModelIndex(0), input_tokens: 10, output_tokens: 10, send_within: SECOND };
+    let mut before = Book::new(&spec);
+    let (Answer::Granted(ended), Answer::Granted(open)) =
+        (before.reserve(start(), &demand), before.reserve(start(), &demand))
+    else {
+        panic!("there is room for both");
+    };
+    let finish = Finish::Ended(start() + SECOND, Charge::AtLeast(Usage::default()));
+    let ended_record = HoldRecord { finish: Some(finish), ..ended.record() };
+    let mut after = Book::new(&spec);
+    let restart = start() + 10 * SECOND;
+    after.restore(restart, &ended_record);
+    after.restore(restart, &open.record());
+    let held = |book: &Book, at: Moment| -> Vec<u64> {
+        book.snapshot(at).budgets.iter().map(|budget| budget.held).collect()
+    };
+    assert_eq!(held(&after, restart), [2, 1]);
+    assert_eq!(
+        held(&after, start() + SECOND + LONG_MINUTE),
+        [1, 0],
+        "the one that had ended comes back first"
+    );
+    assert_eq!(
+        held(&after, restart + 5 * SECOND + LONG_MINUTE),
+        [0, 0],
+        "the other one was an abort of the restart"
+    );
+    before.settle(restart, ended, Spent::NotSent);
+    before.settle(restart, open, Spent::NotSent);
+}
