@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use uuid::Uuid;
+use uuid::fmt::Simple;
 
 /// A provider's name as the configuration spells it, for example `groq`; also the `platform` of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -84,7 +85,12 @@ pub struct RequestId(Arc<str>);
 
 impl RequestId {
     pub fn mint() -> Self {
-        Self(format!("req_{}", Uuid::now_v7().simple()).into())
+        const PREFIX: &str = "req_";
+        let mut text = [0; PREFIX.len() + Simple::LENGTH];
+        let (prefix, digits) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        Uuid::now_v7().simple().encode_lower(digits);
+        Self(std::str::from_utf8(&text).unwrap_or(PREFIX).into())
     }
 
     /// Keeps `incoming` when it is 1 to 128 visible ASCII characters; mints one otherwise.
@@ -120,5 +126,13 @@ mod tests {
             assert!(RequestId::from_incoming(Some(bad)).as_str().starts_with("req_"), "{bad:?}");
         }
         assert_eq!(RequestId::from_incoming(Some("trace-42")).as_str(), "trace-42");
+    }
+
+    #[test]
+    fn minted_request_ids_differ_and_are_sane() {
+        let [first, second] = [RequestId::mint(), RequestId::mint()];
+        assert_ne!(first, second);
+        assert_eq!(first.as_str().len(), "req_".len() + 32);
+        assert!(is_sane(first.as_str()) && first.as_str().starts_with("req_0"), "{first}");
     }
 }
