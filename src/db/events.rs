@@ -13,9 +13,8 @@ use crate::domain::clock::Moment;
 use crate::domain::ids::TenantId;
 use crate::domain::usage::{Outcome, UsageRecord};
 
-/// Events in one insert: 15 values each, of SQLite's 32,766 per statement (Postgres: 65,535).
-/// Sources: <https://www.sqlite.org/limits.html> (9), <https://www.postgresql.org/docs/15/limits.html>, read
-/// 2026-11-22.
+/// Events in one insert on Postgres, where each statement is a round trip: 15 values each, of 65,535.
+/// Source: <https://www.postgresql.org/docs/15/limits.html>, read 2026-11-22.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// Events deleted in one step. Chosen: some ten milliseconds on SQLite, whose one writer would otherwise keep
@@ -81,8 +80,8 @@ struct Group {
     latency_us: i64,
 }
 
-/// One event as it is stored. `None` is written as NULL instead of DEFAULT, which SQLite has not: with it, diesel
-/// would insert row by row.
+/// One event as it is stored. `None` is written as NULL instead of DEFAULT, which SQLite has not: so the text of an
+/// insert does not depend on the row.
 #[derive(Insertable)]
 #[diesel(table_name = completion_events, treat_none_as_default_value = false)]
 struct EventRow<'a> {
@@ -134,20 +133,36 @@ fn unsigned(sum: i64) -> u64 {
     u64::try_from(sum).unwrap_or(0)
 }
 
+/// What each backend takes events by.
+trait TakesEvents {
+    /// Inserts those that are new; their number.
+    fn insert(&mut self, events: &[UsageRecord]) -> QueryResult<usize>;
+}
+
+/// SQLite has no round trips, but reads the text of every statement that it has not seen: one row a statement is
+/// always the same one, which is prepared once.
+impl TakesEvents for SqliteConnection {
+    fn insert(&mut self, events: &[UsageRecord]) -> QueryResult<usize> {
+        events.iter().map(EventRow::from).try_fold(0, |inserted, row| {
+            let insert = diesel::insert_into(completion_events::table).values(row);
+            Ok(inserted + insert.on_conflict(dsl::event_id).do_nothing().execute(self)?)
+        })
+    }
+}
+
+impl TakesEvents for PgConnection {
+    fn insert(&mut self, events: &[UsageRecord]) -> QueryResult<usize> {
+        events.chunks(ROWS_PER_STATEMENT).try_fold(0, |inserted, chunk| {
+            let rows: Vec<EventRow<'_>> = chunk.iter().map(EventRow::from).collect();
+            let insert = diesel::insert_into(completion_events::table).values(&rows);
+            Ok(inserted + insert.on_conflict(dsl::event_id).do_nothing().execute(self)?)
+        })
+    }
+}
+
 per_backend! {
     pub(in crate::db) fn record(connection: &mut Connection, events: &[UsageRecord]) -> QueryResult<usize> {
-        connection.transaction(|connection| {
-            let mut inserted = 0;
-            for chunk in events.chunks(ROWS_PER_STATEMENT) {
-                let rows: Vec<EventRow<'_>> = chunk.iter().map(EventRow::from).collect();
-                inserted += diesel::insert_into(completion_events::table)
-                    .values(&rows)
-                    .on_conflict(dsl::event_id)
-                    .do_nothing()
-                    .execute(connection)?;
-            }
-            Ok(inserted)
-        })
+        connection.transaction(|connection| connection.insert(events))
     }
 
     pub(in crate::db) fn totals(
