@@ -1,35 +1,30 @@
 //! The fields of a chat that the gateway understands; all others pass through.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::value::RawValue;
 
+use super::chat_messages::{self, Input, Unreadable};
 use super::strict_json;
 use crate::domain::chat::{ChatRequest, Member, MemberValue};
 use crate::error::GatewayError;
-use crate::quota::estimate::{IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS, input_tokens};
-
-/// Who may speak, in OpenAI's terms (its API reference, 2026-11).
-const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
 /// The most answers to one request. OpenAI's own bound (its API reference, 2026-11).
 const N_MAX: u64 = 128;
 
 /// Members of which no model reads anything, or that are counted by their parts.
-const NOT_INPUT: [&str; 3] = ["messages", "stream_options", "metadata"];
+const NOT_INPUT: [&str; 3] = [MESSAGES, "stream_options", "metadata"];
+
+const MESSAGES: &str = "messages";
 
 /// Reads what both surfaces have in common. `stream` is `default_stream` where it is not given.
 ///
 /// # Errors
 /// 400, naming the field and what would be right.
 pub(super) fn read(body: &Bytes, default_stream: bool) -> Result<ChatRequest, GatewayError> {
-    let members =
-        strict_json::object(body).map_err(|message| GatewayError::BadRequest { field: None, message })?;
+    let members = strict_json::object(body, MESSAGES).map_err(malformed)?;
     let mut chat = ChatRequest::new(body.clone());
     chat.streamed = default_stream;
     chat.members =
@@ -37,6 +32,10 @@ pub(super) fn read(body: &Bytes, default_stream: bool) -> Result<ChatRequest, Ga
     let fields = Fields::of(&chat)?;
     fields.fill(&mut chat);
     Ok(chat)
+}
+
+fn malformed(message: String) -> GatewayError {
+    GatewayError::BadRequest { field: None, message }
 }
 
 /// The text of the member `name`, where it is given and not null.
@@ -92,7 +91,7 @@ impl Fields {
         within(chat, "temperature", 0.0..=2.0, "a number from 0.0 to 2.0")?;
         within(chat, "top_p", 0.0..=1.0, "a number from 0.0 to 1.0")?;
         let mut input = messages(chat)?;
-        input.add_others(chat);
+        add_others(&mut input, chat);
         Ok(Self {
             streamed: parse(chat, "stream", "true or false")?,
             wants_stream_usage: wants_stream_usage(chat)?,
@@ -177,141 +176,40 @@ fn positive(chat: &ChatRequest, name: &str, expected: &str, most: u64) -> Result
     }
 }
 
-/// What the messages hold, added up.
-#[derive(Default)]
-struct Input {
-    tokens: u64,
-    has_images: bool,
-}
-
 fn messages(chat: &ChatRequest) -> Result<Input, GatewayError> {
-    let Some(text) = given(chat, "messages") else {
+    let Some(text) = given(chat, MESSAGES) else {
         return Err(GatewayError::bad_field(
-            "messages",
+            MESSAGES,
             "messages is required: an array of {role, content} objects",
         ));
     };
-    let messages: Vec<&RawValue> = serde_json::from_str(text)
-        .map_err(|_| wrong("messages", "an array of {role, content} objects", text))?;
-    if messages.is_empty() {
-        return Err(GatewayError::bad_field("messages", "messages must hold at least one message"));
-    }
-    let mut input = Input::default();
-    for (position, message) in messages.into_iter().enumerate() {
-        input.add_message(Place(position), message)?;
-    }
-    Ok(input)
-}
-
-impl Input {
-    /// Upstreams put more than the messages before the model: tools, schemas, and whatever a field of tomorrow
-    /// holds. What is an object or a list may be a text of any length.
-    fn add_others(&mut self, chat: &ChatRequest) {
-        let others = chat.members.iter().filter(|member| !NOT_INPUT.contains(&member.name.as_str()));
-        for text in others.filter_map(|member| std::str::from_utf8(chat.value_text(member)).ok()) {
-            if text.starts_with(['{', '[']) {
-                self.add_text(text);
-            }
-        }
-    }
-
-    fn add_message(&mut self, at: Place, raw: &RawValue) -> Result<(), GatewayError> {
-        let Some(members) = strict_json::members(raw.get()) else {
-            return Err(wrong(&at.to_string(), "an object with a role and a content", raw.get()));
-        };
-        let given = |wanted: &str| find(&members, wanted).filter(|value| *value != "null");
-        check_role(at, given("role"))?;
-        self.tokens = self.tokens.saturating_add(MESSAGE_OVERHEAD_TOKENS);
-        self.add_all_but(&members, &["role", "content"]);
-        match given("content") {
-            Some(content) => self.add_content(at, content),
-            None if given("tool_calls").or(given("function_call")).is_some() => Ok(()),
-            None => Err(GatewayError::bad_field(
-                format!("{at}.content"),
-                format!("{at}.content is required: a string or an array of parts"),
-            )),
-        }
-    }
-
-    fn add_content(&mut self, at: Place, raw: &str) -> Result<(), GatewayError> {
-        if let Some(text) = string(raw) {
-            self.add_text(&text);
-            return Ok(());
-        }
-        let expected = || wrong(&format!("{at}.content"), "a string or an array of parts with a `type`", raw);
-        let parts: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| expected())?;
-        parts.into_iter().try_for_each(|part| self.add_part(part.get()).ok_or_else(expected))
-    }
-
-    /// `None` for what is no part.
-    fn add_part(&mut self, raw: &str) -> Option<()> {
-        let members = strict_json::members(raw)?;
-        match string(find(&members, "type")?)?.as_ref() {
-            "text" => {
-                if let Some(text) = find(&members, "text").filter(|text| *text != "null") {
-                    self.add_text(&string(text)?);
-                }
-                self.add_all_but(&members, &["type", "text"]);
-            }
-            "image_url" => {
-                self.has_images = true;
-                self.tokens = self.tokens.saturating_add(IMAGE_TOKENS);
-                self.add_all_but(&members, &["type", "image_url"]);
-            }
-            // A file, a sound, a thing of tomorrow: it may be read as it stands.
-            _ => self.add_text(raw),
-        }
-        Some(())
-    }
-
-    fn add_all_but(&mut self, members: &[(Cow<'_, str>, &str)], known: &[&str]) {
-        for (_, value) in members.iter().filter(|(name, value)| !known.contains(&&**name) && *value != "null")
-        {
-            self.add_text(value);
-        }
-    }
-
-    fn add_text(&mut self, text: &str) {
-        self.tokens = self.tokens.saturating_add(input_tokens(text));
-    }
-}
-
-fn find<'a>(members: &[(Cow<'_, str>, &'a str)], wanted: &str) -> Option<&'a str> {
-    members.iter().find(|(name, _)| name == wanted).map(|(_, value)| *value)
-}
-
-/// The text of a JSON string, borrowed where it holds no escapes; `None` for any other value.
-fn string(raw: &str) -> Option<Cow<'_, str>> {
-    /// The field borrows; a bare `Cow` would always copy.
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_str::<Text<'_>>(raw).ok().map(|text| text.0)
-}
-
-/// Where a message stands, put into words only for an error.
-#[derive(Clone, Copy)]
-struct Place(usize);
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "messages[{}]", self.0)
-    }
-}
-
-fn check_role(at: Place, role: Option<&str>) -> Result<(), GatewayError> {
-    if role.and_then(string).is_some_and(|role| ROLES.contains(&role.as_ref())) {
-        return Ok(());
-    }
-    let (field, expected) = (format!("{at}.role"), format!("one of {}", ROLES.join(", ")));
-    Err(match role {
-        Some(raw) => wrong(&field, &expected, raw),
-        None => GatewayError::bad_field(&*field, format!("{field} is required: {expected}")),
+    chat_messages::read(text).map_err(|unreadable| match (unreadable, complaint(chat)) {
+        // What cannot be understood in one way only comes before what is wrong.
+        (_, Some(complaint)) => malformed(complaint),
+        (Unreadable::Wrong(error), None) => error,
+        (Unreadable::NotStrict, None) => malformed("messages can be read in several ways".to_owned()),
     })
+}
+
+fn complaint(chat: &ChatRequest) -> Option<String> {
+    strict_json::complaint(std::str::from_utf8(chat.body()).unwrap_or_default())
+}
+
+/// Upstreams put more than the messages before the model: tools, schemas, and whatever a field of tomorrow holds.
+/// What is an object or a list may be a text of any length.
+fn add_others(input: &mut Input, chat: &ChatRequest) {
+    let others = chat.members.iter().filter(|member| !NOT_INPUT.contains(&member.name.as_str()));
+    for text in others.filter_map(|member| std::str::from_utf8(chat.value_text(member)).ok()) {
+        if text.starts_with(['{', '[']) {
+            input.add_text(text);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::estimate::{IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS};
 
     fn error(body: &str) -> (Option<String>, String) {
         match read(&Bytes::copy_from_slice(body.as_bytes()), true).unwrap_err() {
@@ -356,6 +254,43 @@ mod tests {
             assert_eq!(named.as_deref(), Some(field), "{body}");
             assert!(message.contains(field), "{message}");
         }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused_before_anything_else() {
+        let wrong_role = r#"{"role":"robot","content":"x"}"#;
+        let deep = format!("{}{}", "[".repeat(62), "]".repeat(62));
+        let cases = [
+            (r#"{"role":"user","role":"system","content":"x"}"#.to_owned(), "duplicate key \"role\""),
+            (r#"{"role":"user","content":"x","a":{"b":1,"\u0062":2}}"#.to_owned(), "duplicate key \"b\""),
+            (
+                r#"{"role":"user","content":[{"type":"text","type":"x"}]}"#.to_owned(),
+                "duplicate key \"type\"",
+            ),
+            (r#"{"role":"user","content":{"a":1,"a":2}}"#.to_owned(), "duplicate key \"a\""),
+            (r#"[{"a":1,"a":2}]"#.to_owned(), "duplicate key \"a\""),
+            (r#"{"role":"\ud800","content":"x"}"#.to_owned(), "not valid JSON"),
+            (r#"{"role":"user","content":"\ud800"}"#.to_owned(), "not valid JSON"),
+            (r#"{"role":"user","content":"x","n":1e999}"#.to_owned(), "not valid JSON"),
+            (format!(r#"{{"role":"user","content":"x","a":{deep}}}"#), "nested deeper than 64 levels"),
+        ];
+        for (message, expected) in cases {
+            for body in [
+                format!(r#"{{"messages":[{message}]}}"#),
+                format!(r#"{{"messages":[{wrong_role},{message}]}}"#),
+            ] {
+                let (field, words) = error(&body);
+                assert!(field.is_none() && words.contains(expected), "{body}: {words}");
+                assert!(words.contains("at line 1 column"), "{words}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_may_be_as_deep_as_any_value() {
+        let deep = format!("{}{}", "[".repeat(61), "]".repeat(61));
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"x","a":{deep}}}]}}"#);
+        assert!(read(&Bytes::from(body), true).is_ok());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod chat;
 mod chat_fields;
+mod chat_messages;
 mod cors;
 mod edge;
 mod error;

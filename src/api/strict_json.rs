@@ -20,17 +20,25 @@ const KEYS_IN_LIST: usize = 16;
 /// The members of a JSON object, in order: decoded name and the span of the value in the body.
 pub(super) type Members = Vec<(String, Range<usize>)>;
 
-/// Reads `body` as one JSON object.
+/// Reads `body` as one JSON object. The value of the member `unchecked` is well-formed, but whether it is strict is
+/// left to the caller, who reads it in full anyway, and turns to [`complaint`] where it is not.
 ///
 /// # Errors
 /// Words for the client that say what is wrong and where.
-pub(super) fn object(body: &[u8]) -> Result<Members, String> {
+pub(super) fn object(body: &[u8], unchecked: &str) -> Result<Members, String> {
     let text = std::str::from_utf8(body)
         .map_err(|error| format!("the body is not valid UTF-8 at byte {}", error.valid_up_to()))?;
-    check(text)?;
-    let members: RawMembers<'_> =
-        serde_json::from_str(text).map_err(|_| "the body must be a JSON object".to_owned())?;
-    Ok(members.0.into_iter().map(|(name, value)| (name.into_owned(), span(text, value.get()))).collect())
+    let Ok(RawMembers(members)) = serde_json::from_str(text) else {
+        return Err(complaint(text).unwrap_or_else(|| "the body must be a JSON object".to_owned()));
+    };
+    let mut keys = Keys::default();
+    let is_strict = members.iter().all(|(name, value)| {
+        keys.insert(name.clone()) && (name == unchecked || Checked { depth: 1 }.is_strict(value))
+    });
+    if !is_strict && let Some(complaint) = complaint(text) {
+        return Err(complaint);
+    }
+    Ok(members.into_iter().map(|(name, value)| (name.into_owned(), span(text, value.get()))).collect())
 }
 
 /// The members of an object inside a checked body, in order, with their JSON texts; `None` for what is no object.
@@ -39,15 +47,18 @@ pub(super) fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     Some(members.0.into_iter().map(|(name, value)| (name, value.get())).collect())
 }
 
-fn check(text: &str) -> Result<(), String> {
-    if text.trim().is_empty() {
-        return Err("the body is empty; it must be a JSON object".to_owned());
+/// What stands in the way of reading `body` in one way only, in words for the client; `None` when nothing does.
+/// Looks at everything from the start, so that the place that it names is one in the body.
+pub(super) fn complaint(body: &str) -> Option<String> {
+    if body.trim().is_empty() {
+        return Some("the body is empty; it must be a JSON object".to_owned());
     }
-    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let mut deserializer = serde_json::Deserializer::from_str(body);
     Checked { depth: 0 }
         .deserialize(&mut deserializer)
         .and_then(|()| deserializer.end())
-        .map_err(|error| format!("the body is not valid JSON: {error}"))
+        .err()
+        .map(|error| format!("the body is not valid JSON: {error}"))
 }
 
 /// Where `part`, a slice of `whole`, stands in it.
@@ -56,13 +67,19 @@ pub(super) fn span(whole: &str, part: &str) -> Range<usize> {
     start..start + part.len()
 }
 
-/// Walks a value of any shape and keeps nothing.
+/// Walks a value of any shape and keeps nothing; an error where two readers could understand it differently.
 #[derive(Clone, Copy)]
-struct Checked {
-    depth: usize,
+pub(super) struct Checked {
+    /// How many arrays and objects it stands in.
+    pub(super) depth: usize,
 }
 
 impl Checked {
+    pub(super) fn is_strict(self, value: &RawValue) -> bool {
+        let mut deserializer = serde_json::Deserializer::from_str(value.get());
+        self.deserialize(&mut deserializer).is_ok()
+    }
+
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
         if self.depth >= DEPTH_MAX {
             return Err(E::custom(format_args!("nested deeper than {DEPTH_MAX} levels")));
@@ -131,14 +148,14 @@ impl<'de> Visitor<'de> for Checked {
 
 /// The keys of one object.
 #[derive(Default)]
-struct Keys<'a> {
+pub(super) struct Keys<'a> {
     list: Vec<Cow<'a, str>>,
     set: HashSet<Cow<'a, str>>,
 }
 
 impl<'a> Keys<'a> {
     /// Whether `key` is new.
-    fn insert(&mut self, key: Cow<'a, str>) -> bool {
+    pub(super) fn insert(&mut self, key: Cow<'a, str>) -> bool {
         if self.list.len() < KEYS_IN_LIST {
             let is_new = !self.list.contains(&key);
             self.list.push(key);
@@ -149,7 +166,7 @@ impl<'a> Keys<'a> {
 }
 
 /// A key, borrowed from the body unless it holds escapes.
-struct Key<'a>(Cow<'a, str>);
+pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
 
 impl<'de> de::Deserialize<'de> for Key<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -205,7 +222,7 @@ mod tests {
     #[test]
     fn members_are_spans_of_the_body() {
         let body = br#" {"a" : [1, 2] ,"b\n":"x"} "#;
-        let members = object(body).unwrap();
+        let members = object(body, "").unwrap();
         let texts: Vec<_> = members.iter().map(|(name, span)| (name.as_str(), &body[span.clone()])).collect();
         assert_eq!(texts, [("a", &b"[1, 2]"[..]), ("b\n", b"\"x\"")]);
     }
@@ -225,7 +242,7 @@ mod tests {
             (deep.as_bytes(), "nested deeper than 64 levels"),
         ];
         for (body, expected) in cases {
-            let error = object(body).unwrap_err();
+            let error = object(body, "").unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
     }
@@ -234,8 +251,8 @@ mod tests {
     fn many_keys_are_looked_up_quickly_and_still_unique() {
         let members: Vec<String> = (0..1_000).map(|index| format!("\"k{index}\":0")).collect();
         let unique = format!("{{{}}}", members.join(","));
-        assert_eq!(object(unique.as_bytes()).unwrap().len(), 1_000);
+        assert_eq!(object(unique.as_bytes(), "").unwrap().len(), 1_000);
         let duplicate = format!("{{{},\"k3\":1}}", members.join(","));
-        assert!(object(duplicate.as_bytes()).is_err());
+        assert!(object(duplicate.as_bytes(), "").is_err());
     }
 }

@@ -48,9 +48,9 @@ impl ChatRequest {
         choice_cap.saturating_mul(self.choices)
     }
 
-    /// How long the received body is.
-    pub fn body_bytes(&self) -> usize {
-        self.body.len()
+    /// The body as it was received.
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// The JSON text of a member's value.

@@ -19,7 +19,7 @@ const OWN_FIELDS: [&str; 3] = ["model", "stream", "stream_options"];
 pub(super) fn encode(call: &Call<'_>) -> Vec<u8> {
     let request = call.request;
     let mut object = ObjectWriter::with_capacity(
-        request.body_bytes() + call.model.id.len() + OWN_MEMBERS_BYTES,
+        request.body().len() + call.model.id.len() + OWN_MEMBERS_BYTES,
         request.members.len() + OWN_FIELDS.len() + 1,
     );
     object.raw("model", serde_json::Value::from(call.model.id.as_str()).to_string().as_bytes());
