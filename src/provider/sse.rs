@@ -131,12 +131,21 @@ pub(super) enum Event<'a> {
 
 /// Reads an event as the [`Splitter`] gives it.
 pub(super) fn read(event: &[u8]) -> Event<'_> {
-    let data = event.split(|byte| *byte == b'\n').filter_map(value).map(Cow::Borrowed).reduce(joined);
+    let data = lines(event).filter_map(value).map(Cow::Borrowed).reduce(joined);
     match data {
         None => Event::Comment,
         Some(data) if *data == *b"[DONE]" => Event::Done,
         Some(data) => Event::Data(data),
     }
+}
+
+fn lines(event: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr_iter(b'\n', event).chain([event.len()]).map(move |end| {
+        let line = event.get(start..end).unwrap_or_default();
+        start = end + 1;
+        line
+    })
 }
 
 /// What a line says, if it says anything to us.

@@ -78,19 +78,16 @@ impl Events {
             Event::Done => return Some(Ok(Read::Done)),
             Event::Data(data) => data,
         };
-        // The JSON reader passes over texts that nobody asks for without looking at their bytes.
-        if std::str::from_utf8(&data).is_err() {
-            return Some(Err(UpstreamFailure::new(
-                FailureKind::Protocol,
-                "the stream holds an event that is not UTF-8",
-            )));
-        }
         Some(match self.adapter.read_chunk(&data) {
             Ok(chunk) => {
                 let instead = sse::without_rest(&event, &data);
                 Ok(Read::Chunk(instead.unwrap_or(event), chunk))
             }
             Err(StreamError::Reported(failure)) => Err(failure),
+            Err(StreamError::NotText) => Err(UpstreamFailure::new(
+                FailureKind::Protocol,
+                "the stream holds an event that is not UTF-8",
+            )),
             Err(StreamError::Malformed) => Err(UpstreamFailure::new(
                 FailureKind::Protocol,
                 "the stream holds an event that is not a chat chunk",
@@ -125,10 +122,11 @@ pub struct EventStream {
     wants_usage: bool,
     timeouts: Timeouts,
     started_at: Moment,
+    /// Wakes us at `silent_until` or before. It is set anew only when it has rung: to move it for every event would
+    /// cost more than to be woken once too often in a whole stall timeout.
     silence: Pin<Box<Sleep>>,
-    /// When `silence` is over. A timer that is polled in the wake of many reads may not be let through by the
-    /// runtime, so that an upstream that floods us would never be silent.
-    silent_until: Moment,
+    /// Until when the next event has time, and what has run out then.
+    silent_until: (Moment, Phase),
     seen: ChoiceSet,
     finished: ChoiceSet,
     state: State,
@@ -158,7 +156,8 @@ impl EventStream {
         // Whatever drops it before its end: the client has left.
         completion.ends_as(Outcome::ClientLeft);
         let timeouts = guard.shared().spec().timeouts;
-        let silent_until = guard.shared().clock().now() + timeouts.stall;
+        let now = guard.shared().clock().now();
+        let silent_until = patience(&timeouts, started_at, now);
         Self {
             served,
             first: Some(first),
@@ -168,7 +167,7 @@ impl EventStream {
             wants_usage,
             timeouts,
             started_at,
-            silence: Box::pin(sleep(timeouts.stall)),
+            silence: Box::pin(sleep(silent_until.0.saturating_since(now))),
             silent_until,
             seen: ChoiceSet::default(),
             finished: ChoiceSet::default(),
@@ -225,34 +224,36 @@ impl EventStream {
         self.guard.shared().clock().now()
     }
 
-    /// Until when the next event may take, and what has run out then.
-    fn patience(&self, now: Moment) -> (Moment, Phase) {
-        let (stalled, over) = (now + self.timeouts.stall, self.started_at + self.timeouts.total);
-        if over < stalled { (over, Phase::Total) } else { (stalled, Phase::Stall) }
-    }
-
     /// An event has come: how long the next one may take.
     ///
     /// # Errors
     /// When the answer has taken its whole time: an upstream that never pauses meets no timer.
     fn expect_next(&mut self) -> Result<(), UpstreamFailure> {
         let now = self.now();
-        let (until, phase) = self.patience(now);
+        let (until, phase) = patience(&self.timeouts, self.started_at, now);
         if until <= now {
             return Err(self.fail(overdue(phase)));
         }
-        self.silent_until = until;
-        self.silence.set(sleep(until.saturating_since(now)));
+        self.silent_until = (until, phase);
         Ok(())
     }
 
+    /// Rings when the upstream has been silent for too long.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<Phase> {
-        let now = self.now();
-        if self.silence.as_mut().poll(context).is_pending() && now < self.silent_until {
-            return Poll::Pending;
+        let (until, phase) = self.silent_until;
+        loop {
+            let has_rung = self.silence.as_mut().poll(context).is_ready();
+            // A timer that is polled in the wake of many reads may not be let through by the runtime, so that an
+            // upstream that floods us would never be silent: the clock has the last word.
+            let now = self.now();
+            if until <= now {
+                return Poll::Ready(phase);
+            }
+            if !has_rung {
+                return Poll::Pending;
+            }
+            self.silence.set(sleep(until.saturating_since(now)));
         }
-        let (_, phase) = self.patience(now);
-        Poll::Ready(phase)
     }
 
     fn end_of_body(&mut self) -> Result<Bytes, UpstreamFailure> {
@@ -263,6 +264,12 @@ impl EventStream {
         let cut = UpstreamFailure::new(FailureKind::Protocol, "the upstream ended its answer in the middle");
         Err(self.fail(cut))
     }
+}
+
+/// Until when an event that is waited for from `now` on may take, and what has run out then.
+fn patience(timeouts: &Timeouts, started_at: Moment, now: Moment) -> (Moment, Phase) {
+    let (stalled, over) = (now + timeouts.stall, started_at + timeouts.total);
+    if over < stalled { (over, Phase::Total) } else { (stalled, Phase::Stall) }
 }
 
 fn overdue(phase: Phase) -> UpstreamFailure {

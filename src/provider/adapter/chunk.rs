@@ -19,6 +19,8 @@ pub(in crate::provider) struct Chunk {
 pub(in crate::provider) enum StreamError {
     /// The upstream reports a failure.
     Reported(UpstreamFailure),
+    /// It is not UTF-8.
+    NotText,
     /// It is not what the dialect says.
     Malformed,
 }

@@ -11,8 +11,11 @@ use crate::quota::estimate::input_tokens;
 
 /// Checks a whole answer and reads its usage, or counts its texts where it tells none.
 pub(super) fn check_whole(body: &[u8]) -> Result<Tokens, UpstreamFailure> {
+    // The parser passes over texts that nobody asks for without looking at their bytes.
+    let text = std::str::from_utf8(body)
+        .map_err(|_| UpstreamFailure::new(FailureKind::Protocol, "the answer is not UTF-8"))?;
     // The parser's own words may quote the answer, and this goes into the log.
-    let completion: CompletionView<'_> = serde_json::from_slice(body)
+    let completion: CompletionView<'_> = serde_json::from_str(text)
         .map_err(|_| UpstreamFailure::new(FailureKind::Protocol, "the answer is not a chat completion"))?;
     if let Some(error) = completion.error {
         return Err(reported(error));
@@ -46,7 +49,9 @@ fn text_tokens(raw: &RawValue) -> u64 {
 
 /// Reads the data of one event.
 pub(super) fn read_chunk(data: &[u8]) -> Result<Chunk, StreamError> {
-    let view: ChunkView<'_> = serde_json::from_slice(data).map_err(|_| StreamError::Malformed)?;
+    // The parser passes over texts that nobody asks for without looking at their bytes.
+    let text = std::str::from_utf8(data).map_err(|_| StreamError::NotText)?;
+    let view: ChunkView<'_> = serde_json::from_str(text).map_err(|_| StreamError::Malformed)?;
     if let Some(error) = view.error {
         return Err(StreamError::Reported(reported(error)));
     }
