@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::rt::time::timeout;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
@@ -25,6 +25,8 @@ use crate::domain::usage::Outcome;
 use crate::error::GatewayError;
 use crate::provider::{Answer, EventStream, Whole};
 use crate::stats::Completion;
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What a surface adds to the common way: how it reads a request and how it shows a whole answer.
 pub(super) struct Dialect {
@@ -162,7 +164,7 @@ async fn whole(
     };
     let mut response = HttpResponse::Ok();
     served::headers(&mut response, &whole.served);
-    response.insert_header((CONTENT_TYPE, "application/json"));
+    response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
     let body = (dialect.whole)(&whole);
     let mut completion = whole.completion;
     completion.first_byte();
@@ -213,9 +215,9 @@ fn event_stream(served: Option<&crate::provider::Served>, body: SseBody) -> Http
         served::headers(&mut response, served);
     }
     response
-        .insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
-        .insert_header((CACHE_CONTROL, "no-cache"))
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")))
+        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-cache")))
         // nginx and its kin buffer an answer unless they are told not to.
-        .insert_header(("x-accel-buffering", "no"))
+        .insert_header((X_ACCEL_BUFFERING, HeaderValue::from_static("no")))
         .streaming(body)
 }

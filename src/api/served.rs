@@ -1,32 +1,36 @@
 //! Who served an answer, told in headers, in a comment of a stream, or in the body.
 
 use actix_web::HttpResponseBuilder;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::provider::Served;
 
+const X_ROUTED_VIA: HeaderName = HeaderName::from_static("x-routed-via");
+const X_FALLBACK_ATTEMPTS: HeaderName = HeaderName::from_static("x-fallback-attempts");
+const X_QUEUE_WAIT_MS: HeaderName = HeaderName::from_static("x-queue-wait-ms");
+
 /// Says in the headers who served.
 pub(super) fn headers(response: &mut HttpResponseBuilder, served: &Served) {
-    response.insert_header(("x-routed-via", printable(&format!("{}/{}", served.provider, served.model))));
-    response.insert_header(("x-fallback-attempts", served.fallback_attempts.to_string()));
-    response.insert_header(("x-queue-wait-ms", served.queue_wait.as_millis().to_string()));
+    response.insert_header((X_ROUTED_VIA, &*served.by.route));
+    response.insert_header((X_FALLBACK_ATTEMPTS, HeaderValue::from(served.fallback_attempts)));
+    response.insert_header((X_QUEUE_WAIT_MS, HeaderValue::from(queue_wait_ms(served))));
 }
 
 /// The same as a comment, for a stream whose headers are out already.
 pub(super) fn comment(served: &Served) -> Bytes {
-    let route = printable(&format!("{}/{}", served.provider, served.model));
-    let wait = served.queue_wait.as_millis();
     format!(
-        ": x-routed-via: {route}\n: x-fallback-attempts: {}\n: x-queue-wait-ms: {wait}\n\n",
-        served.fallback_attempts
+        ": x-routed-via: {}\n: x-fallback-attempts: {}\n: x-queue-wait-ms: {}\n\n",
+        served.by.route,
+        served.fallback_attempts,
+        queue_wait_ms(served)
     )
     .into()
 }
 
-/// A model's id comes from the configuration and may be any text; a header takes visible ASCII.
-fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_ascii_graphic() { character } else { '?' }).collect()
+fn queue_wait_ms(served: &Served) -> u64 {
+    u64::try_from(served.queue_wait.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// `_routed_via` of the original API.
@@ -39,6 +43,7 @@ pub(super) struct RoutedVia<'a> {
 
 impl<'a> From<&'a Served> for RoutedVia<'a> {
     fn from(served: &'a Served) -> Self {
-        Self { platform: served.provider.as_str(), model: &served.model, display_name: &served.display_name }
+        let by = &served.by;
+        Self { platform: by.provider.as_str(), model: &by.model, display_name: &by.display_name }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, MessageResult};
 
+use super::adapter::adapter;
 use super::attempt::Attempt;
 use super::guard::AttemptGuard;
 use super::job::Job;
@@ -46,7 +47,8 @@ struct Reserving {
 impl ProviderActor {
     /// Must be called on the worker's own thread: connections live there.
     pub fn new(shared: Arc<ProviderShared>, tls: &TlsConfig, response_body_limit: usize) -> Self {
-        let transport = Rc::new(Transport::new(tls, shared.spec().timeouts.connect));
+        let path = adapter(shared.spec().dialect).path();
+        let transport = Rc::new(Transport::new(tls, shared.spec(), path));
         Self { shared, transport, response_body_limit, waiting: HashMap::new() }
     }
 

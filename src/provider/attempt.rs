@@ -18,7 +18,6 @@ use super::stream::{Begun, EventStream, Events, Read};
 use super::transport::{Response, Transport};
 use crate::domain::clock::Moment;
 use crate::domain::failure::{FailureKind, Phase, UpstreamFailure};
-use crate::domain::provider::ModelSpec;
 use crate::domain::usage::{Outcome, ServedBy};
 
 /// Everything that one attempt needs; runs as a task of its own on the worker's thread.
@@ -102,17 +101,15 @@ impl Attempt {
     async fn send(&mut self) -> Result<Response, UpstreamFailure> {
         let shared = Arc::clone(self.guard.shared());
         let provider = shared.spec();
-        let (Some(model), Some(account)) =
-            (shared.model(self.guard.model()), shared.account(self.guard.account()))
-        else {
-            return Err(UpstreamFailure::new(FailureKind::Connect, "no such model or account"));
+        let Some(model) = shared.model(self.guard.model()) else {
+            return Err(UpstreamFailure::new(FailureKind::Connect, "no such model"));
         };
         let adapter = adapter(provider.dialect);
         let call =
             Call { request: &self.job.request, provider, model, added_output_cap: self.added_output_cap };
         let body = adapter.encode(&call);
         self.guard.sending();
-        self.transport.send(provider, account, adapter.path(), body).await
+        self.transport.send(self.guard.account(), body).await
     }
 
     async fn error_answer(&self, response: Response) -> UpstreamFailure {
@@ -147,10 +144,13 @@ impl Attempt {
         let Self { mut job, mut guard, .. } = self;
         guard.succeeded();
         let shared = Arc::clone(guard.shared());
-        let Some(model) = shared.model(guard.model()) else { return };
-        let served = served(&job, shared.spec().id.clone(), model);
-        job.completion
-            .served_by(ServedBy { provider: served.provider.clone(), model: Arc::clone(&served.model) });
+        let Some(by) = shared.served_name(guard.model()) else { return };
+        job.completion.served_by(ServedBy { provider: by.provider.clone(), model: Arc::clone(&by.model) });
+        let served = Served {
+            by,
+            fallback_attempts: job.completion.attempts().saturating_sub(1),
+            queue_wait: job.route.waited,
+        };
         let Job { request, mut completion, reply, .. } = *job;
         let answer = match success {
             Success::Whole(body, tokens) => {
@@ -195,15 +195,5 @@ impl Attempt {
         guard.failed(&failure);
         drop(guard);
         back.do_send(Returned { job, verdict: Verdict::Failed(failure) });
-    }
-}
-
-fn served(job: &Job, provider: crate::domain::ids::ProviderId, model: &ModelSpec) -> Served {
-    Served {
-        provider,
-        model: model.id.as_str().into(),
-        display_name: model.display_name.as_str().into(),
-        fallback_attempts: job.completion.attempts().saturating_sub(1),
-        queue_wait: job.route.waited,
     }
 }

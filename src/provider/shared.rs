@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::breaker::{Attempted, Breaker, BreakerSnapshot, Passage, ProbeNumber};
 use super::cooling::{Cooling, cooling};
 use super::probe::Probe;
+use super::served::ServedName;
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::ids::ProviderId;
@@ -22,6 +23,8 @@ use crate::quota::{
 /// they started, reach it.
 pub struct ProviderShared {
     spec: Arc<ProviderSpec>,
+    /// Of its models, in their order.
+    names: Vec<Arc<ServedName>>,
     clock: SharedClock,
     panics: Panics,
     /// One short lock for every decision; no I/O and no waiting under it.
@@ -51,7 +54,8 @@ impl ProviderShared {
         let escalations = spec.accounts.iter().map(|_| vec![Escalation::default(); models]).collect();
         let off_until = spec.accounts.iter().map(|_| vec![Moment::default(); models]).collect();
         let state = State { book: Book::new(&spec), breaker: Breaker::default(), escalations, off_until };
-        Self { spec, clock, panics, state: Mutex::new(state) }
+        let names = spec.models.iter().map(|model| Arc::new(ServedName::new(&spec.id, model))).collect();
+        Self { spec, names, clock, panics, state: Mutex::new(state) }
     }
 
     pub(super) fn spec(&self) -> &ProviderSpec {
@@ -69,6 +73,10 @@ impl ProviderShared {
 
     pub(super) fn model(&self, model: ModelIndex) -> Option<&ModelSpec> {
         self.spec.models.get(model.0)
+    }
+
+    pub(super) fn served_name(&self, model: ModelIndex) -> Option<Arc<ServedName>> {
+        self.names.get(model.0).cloned()
     }
 
     pub(super) fn account(&self, account: AccountIndex) -> Option<&AccountSpec> {

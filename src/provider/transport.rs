@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use actix_web::error::ParseError;
 use actix_web::http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, RETRY_AFTER,
-    TRANSFER_ENCODING, USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
+    RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
 };
-use actix_web::http::{StatusCode, Version};
+use actix_web::http::{StatusCode, Uri, Version};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, ClientResponse, Connector};
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use futures_util::{Stream, StreamExt};
 
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::provider::{AccountSpec, Auth, ProviderSpec};
+use crate::quota::AccountIndex;
 
 /// Some providers' firewalls answer 403 to the default agents of libraries (seen at Groq and Cerebras, public
 /// reports up to 2026-10); a plain product name passes.
@@ -60,6 +61,10 @@ pub fn tls_config() -> Result<TlsConfig, rustls::Error> {
 pub(super) struct Transport {
     tls: TlsConfig,
     connect_timeout: Duration,
+    /// Where chats are posted to; the words of the error where the base URL makes no address.
+    endpoint: Result<Uri, String>,
+    /// What each account is known by, in the order of the specification.
+    authorizations: Vec<Option<HeaderValue>>,
     /// Replaced when a connection that was put back may still bring bytes of an answer that is over.
     client: RefCell<Client>,
 }
@@ -74,9 +79,21 @@ pub(super) struct Response {
 }
 
 impl Transport {
-    pub(super) fn new(tls: &TlsConfig, connect_timeout: Duration) -> Self {
-        let client = RefCell::new(client(tls, connect_timeout));
-        Self { tls: Arc::clone(tls), connect_timeout, client }
+    /// Connections to `provider`, whose chats are posted to `path` below its base URL.
+    pub(super) fn new(tls: &TlsConfig, provider: &ProviderSpec, path: &str) -> Self {
+        let connect_timeout = provider.timeouts.connect;
+        let endpoint = format!("{}{path}", provider.base_url);
+        Self {
+            tls: Arc::clone(tls),
+            connect_timeout,
+            endpoint: endpoint.parse().map_err(|error| format!("{endpoint} is no address: {error}")),
+            authorizations: provider
+                .accounts
+                .iter()
+                .map(|account| authorization(provider.auth, account))
+                .collect(),
+            client: RefCell::new(client(tls, connect_timeout)),
+        }
     }
 
     /// Sends a request and waits for the head of its response.
@@ -88,18 +105,20 @@ impl Transport {
     /// when something may have been, or when the answer's end could not be told from the next one's beginning.
     pub(super) async fn send(
         &self,
-        provider: &ProviderSpec,
-        account: &AccountSpec,
-        path: &str,
+        account: AccountIndex,
         body: Vec<u8>,
     ) -> Result<Response, UpstreamFailure> {
-        let request = self.client.borrow().post(format!("{}{path}", provider.base_url));
+        let endpoint = match &self.endpoint {
+            Ok(endpoint) => endpoint.clone(),
+            Err(words) => return Err(UpstreamFailure::new(FailureKind::Connect, words)),
+        };
+        let request = self.client.borrow().post(endpoint);
         let mut request = request
-            .insert_header((USER_AGENT, USER_AGENT_VALUE))
-            .insert_header((CONTENT_TYPE, "application/json"))
-            .insert_header((ACCEPT, "application/json, text/event-stream"));
-        if let (Auth::Bearer, Some(key)) = (provider.auth, account.keys.first()) {
-            request = request.insert_header((AUTHORIZATION, format!("Bearer {}", key.expose())));
+            .insert_header((USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE)))
+            .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
+            .insert_header((ACCEPT, HeaderValue::from_static("application/json, text/event-stream")));
+        if let Some(authorization) = self.authorizations.get(account.0).cloned().flatten() {
+            request = request.insert_header((AUTHORIZATION, authorization));
         }
         let response = request.send_body(body).await.map_err(|error| failure_of(&error))?;
         if !has_end(&response) {
@@ -123,6 +142,15 @@ impl Transport {
     fn forget_connections(&self) {
         self.client.replace(client(&self.tls, self.connect_timeout));
     }
+}
+
+/// The header that an account is known by; none where the provider wants none, or the account has no key that a
+/// header can carry.
+fn authorization(auth: Auth, account: &AccountSpec) -> Option<HeaderValue> {
+    let key = account.keys.first().filter(|_| auth == Auth::Bearer)?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Connections are opened when they are needed; there is no limit on them here, because the admission permits of
@@ -191,7 +219,7 @@ impl Body {
     /// Reads the whole body.
     ///
     /// # Errors
-    /// When it is longer than `limit_bytes`, breaks off, or is not text.
+    /// When it is longer than `limit_bytes` or breaks off.
     pub(super) async fn read_whole(mut self, limit_bytes: usize) -> Result<Bytes, UpstreamFailure> {
         let expected_bytes =
             self.0.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -207,10 +235,6 @@ impl Body {
         // awc ends such a body as if it were complete.
         if expected_bytes.is_some_and(|expected: usize| whole.len() < expected) {
             return Err(UpstreamFailure::new(FailureKind::Protocol, "the answer broke off"));
-        }
-        // The JSON reader passes over texts that nobody asks for without looking at their bytes.
-        if std::str::from_utf8(&whole).is_err() {
-            return Err(UpstreamFailure::new(FailureKind::Protocol, "the answer is not UTF-8"));
         }
         Ok(whole.into())
     }
