@@ -38,29 +38,54 @@ pub(super) enum Unreadable {
 /// Reads the JSON text of all messages.
 ///
 /// # Errors
-/// [`Unreadable`]; what is wrong with a message is said only where all of them are strict.
+/// [`Unreadable`]; whether all of them are strict is known only where nothing is wrong.
 pub(super) fn read(text: &str) -> Result<Input, Unreadable> {
-    let messages: Vec<&RawValue> = serde_json::from_str(text)
-        .map_err(|_| Unreadable::Wrong(wrong("messages", "an array of {role, content} objects", text)))?;
-    if messages.is_empty() {
-        let empty = GatewayError::bad_field("messages", "messages must hold at least one message");
-        return Err(Unreadable::Wrong(empty));
+    if !text.starts_with('[') {
+        return Err(Unreadable::Wrong(wrong("messages", "an array of {role, content} objects", text)));
     }
-    let mut input = Input::default();
-    let mut first_wrong = None;
-    for (position, raw) in messages.into_iter().enumerate() {
-        let found = input.add_message(raw).map_err(|_| Unreadable::NotStrict)?;
-        if first_wrong.is_none() && !found.is_fine() {
-            first_wrong = Some(complaint(Place(position), raw));
+    let mut messages = Messages::default();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_seq(&mut messages).map_err(|_| Unreadable::NotStrict)?;
+    match messages {
+        Messages { first_wrong: Some(position), .. } => Err(Unreadable::Wrong(complaint(text, position))),
+        Messages { count: 0, .. } => {
+            let empty = GatewayError::bad_field("messages", "messages must hold at least one message");
+            Err(Unreadable::Wrong(empty))
         }
+        Messages { input, .. } => Ok(input),
     }
-    first_wrong.map_or(Ok(input), |error| Err(Unreadable::Wrong(error)))
 }
 
-/// What a message turned out to be.
+/// What was found in all messages so far.
+#[derive(Default)]
+struct Messages {
+    input: Input,
+    count: usize,
+    /// The position of the first message that is not what it should be.
+    first_wrong: Option<usize>,
+}
+
+impl<'de> Visitor<'de> for &mut Messages {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("messages")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut messages: A) -> Result<(), A::Error> {
+        while let Some(found) = messages.next_element_seed(MessageSeed(&mut self.input))? {
+            if !found.is_fine() {
+                self.first_wrong.get_or_insert(self.count);
+            }
+            self.count += 1;
+        }
+        Ok(())
+    }
+}
+
+/// What a message turned out to be; what is no object has none of it.
 #[derive(Debug, Default)]
 struct Found {
-    is_object: bool,
     has_role: bool,
     content: Content,
     has_calls: bool,
@@ -83,25 +108,13 @@ impl Found {
             Content::Absent => self.has_calls,
             Content::Wrong => false,
         };
-        self.is_object && self.has_role && has_content
+        self.has_role && has_content
     }
 }
 
 impl Input {
     pub(super) fn add_text(&mut self, text: &str) {
         self.tokens = self.tokens.saturating_add(input_tokens(text));
-    }
-
-    /// # Errors
-    /// When the message is not strict.
-    fn add_message(&mut self, raw: &RawValue) -> serde_json::Result<Found> {
-        self.tokens = self.tokens.saturating_add(MESSAGE_OVERHEAD_TOKENS);
-        if !raw.get().starts_with('{') {
-            Checked { depth: MEMBER_DEPTH - 1 }
-                .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))?;
-            return Ok(Found::default());
-        }
-        serde_json::Deserializer::from_str(raw.get()).deserialize_map(MessageVisitor(self))
     }
 
     /// A value that may be read as it stands.
@@ -145,9 +158,18 @@ impl Input {
 }
 
 /// Reads one message.
-struct MessageVisitor<'i>(&'i mut Input);
+struct MessageSeed<'i>(&'i mut Input);
 
-impl<'de> Visitor<'de> for MessageVisitor<'_> {
+impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
+    type Value = Found;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// A message is an object; anything else is found wanting, so that it does not matter whether it is strict.
+impl<'de> Visitor<'de> for MessageSeed<'_> {
     type Value = Found;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,7 +178,8 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
         let Self(input) = self;
-        let mut found = Found { is_object: true, ..Found::default() };
+        input.tokens = input.tokens.saturating_add(MESSAGE_OVERHEAD_TOKENS);
+        let mut found = Found::default();
         let mut keys = Keys::default();
         while let Some(Key(key)) = map.next_key()? {
             match &*key {
@@ -174,6 +197,35 @@ impl<'de> Visitor<'de> for MessageVisitor<'_> {
             }
         }
         Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Found, A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Found::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<Found, E> {
+        Ok(Found::default())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Found, E> {
+        Ok(Found::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Found, E> {
+        Ok(Found::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Found, E> {
+        Ok(Found::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
+        Ok(Found::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Found, E> {
+        Ok(Found::default())
     }
 }
 
@@ -255,10 +307,13 @@ impl<'de> Visitor<'de> for ContentSeed<'_> {
     }
 }
 
-/// Says what is wrong with a message that was found wanting.
-fn complaint(at: Place, raw: &RawValue) -> GatewayError {
-    let Some(members) = strict_json::members(raw.get()) else {
-        return wrong(&at.to_string(), "an object with a role and a content", raw.get());
+/// Says what is wrong with the message at `position`, which was found wanting.
+fn complaint(text: &str, position: usize) -> GatewayError {
+    let at = Place(position);
+    let messages: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
+    let raw = messages.get(position).map_or("nothing", |message| message.get());
+    let Some(members) = strict_json::members(raw) else {
+        return wrong(&at.to_string(), "an object with a role and a content", raw);
     };
     let given = |wanted: &str| find(&members, wanted).filter(|value| *value != "null");
     let role = given("role");
