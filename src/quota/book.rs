@@ -38,7 +38,7 @@ impl Book {
             accounts: AccountPool::new(spec, &layout),
             layout,
             models: spec.models.iter().map(|model| model.id.clone()).collect(),
-            charging: Charging { requests: spec.requests_charged, tokens: spec.tokens_charged },
+            charging: Charging::of(spec),
             open_holds: 0,
             latest: Moment::from_unix_micros(i64::MIN),
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::domain::clock::Moment;
 use crate::domain::limit::{RequestsCharged, TokensCharged, Unit, Window};
+use crate::domain::provider::ProviderSpec;
 use crate::domain::usage::Usage;
 
 use super::spent::{Charge, Spent};
@@ -37,6 +38,12 @@ const MAX_TOKENS: u64 = 1 << 40;
 pub(super) struct Charging {
     pub(super) requests: RequestsCharged,
     pub(super) tokens: TokensCharged,
+}
+
+impl Charging {
+    pub(super) fn of(spec: &ProviderSpec) -> Self {
+        Self { requests: spec.requests_charged, tokens: spec.tokens_charged }
+    }
 }
 
 /// What is known of an attempt so far.
@@ -161,7 +168,7 @@ fn counted(unit: Unit, tokens: TokensCharged) -> Counted {
 }
 
 /// The last instant at which upstream can have counted the attempt; `None` while it is not known.
-fn last_count(unit: Unit, charging: Charging, course: &Course) -> Option<Moment> {
+pub(super) fn last_count(unit: Unit, charging: Charging, course: &Course) -> Option<Moment> {
     match counted(unit, charging.tokens) {
         Counted::ByFirstByte => by_first_byte(charging.requests, course),
         Counted::ByEnd => course.finish.map(|finish| finish.last_instant(Duration::ZERO)),

@@ -32,6 +32,7 @@ mod refusal;
 mod release_log;
 mod snapshot;
 mod spent;
+mod terms;
 
 #[cfg(test)]
 mod properties;
@@ -48,3 +49,4 @@ pub use record::HoldRecord;
 pub use refusal::Refusal;
 pub use snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 pub use spent::{Charge, Spent};
+pub use terms::{Claim, Term, Terms};

@@ -22,14 +22,19 @@ pub struct HoldRecord {
 }
 
 impl HoldRecord {
-    /// What the hold rule asks for. An attempt that nobody watches any more came to its end at `now`, without a word.
-    pub(super) fn course_at(&self, now: Moment) -> Course {
-        let finish = self.finish.unwrap_or(Finish::Aborted(now, super::Charge::AtLeast(Usage::default())));
+    /// What the hold rule asks for, as far as it is recorded.
+    pub(super) fn course(&self) -> Course {
         Course {
             reserved: self.reserved,
             send_by: self.send_by,
             first_byte: self.first_byte,
-            finish: Some(finish),
+            finish: self.finish,
         }
+    }
+
+    /// The same of an attempt that nobody watches any more: it came to its end at `now`, without a word.
+    pub(super) fn course_at(&self, now: Moment) -> Course {
+        let finish = self.finish.unwrap_or(Finish::Aborted(now, super::Charge::AtLeast(Usage::default())));
+        Course { finish: Some(finish), ..self.course() }
     }
 }

@@ -1,0 +1,162 @@
+//! The limits of one provider as plain data, for a ledger that adds them up elsewhere.
+
+use std::time::Duration;
+
+use crate::domain::clock::Moment;
+use crate::domain::limit::{Unit, Window};
+use crate::domain::provider::ProviderSpec;
+
+use super::demand::ModelIndex;
+use super::hold_rule::{self, Charging};
+use super::layout::{Layout, Place};
+use super::record::HoldRecord;
+
+/// Which limits bind which model, and what a recorded attempt holds of each. The same on every account, and the
+/// same rule as a [`Book`](super::Book)'s: the two cannot disagree.
+#[derive(Debug)]
+pub struct Terms {
+    layout: Layout,
+    charging: Charging,
+}
+
+/// One limit that binds, within one account.
+#[derive(Clone, Copy, Debug)]
+pub struct Term<'a> {
+    place: &'a Place,
+}
+
+/// What an attempt holds of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// In the limit's unit.
+    pub amount: u64,
+    /// The last instant at which upstream can have counted it; `None` while nobody knows.
+    pub last_count: Option<Moment>,
+    /// Free again at this instant; `None` while nobody knows.
+    pub until: Option<Moment>,
+}
+
+impl Terms {
+    pub fn new(spec: &ProviderSpec) -> Self {
+        Self { layout: Layout::new(spec), charging: Charging::of(spec) }
+    }
+
+    /// All limits of an account, in one order.
+    pub fn all(&self) -> impl Iterator<Item = Term<'_>> {
+        self.layout.places.iter().map(|place| Term { place })
+    }
+
+    /// The limits that an attempt on `model` is taken from, in one order; none for a model that the provider has not.
+    pub fn binding(&self, model: ModelIndex) -> impl Iterator<Item = Term<'_>> {
+        let bound = self.layout.bound(model).unwrap_or_default();
+        bound.iter().filter_map(|&index| self.layout.places.get(index)).map(|place| Term { place })
+    }
+
+    /// What the attempt holds of each of them, as far as is recorded: an attempt without a finish is taken to go on.
+    pub fn claims(&self, record: &HoldRecord) -> impl Iterator<Item = (Term<'_>, Claim)> {
+        let (charging, course) = (self.charging, record.course());
+        self.binding(record.model).map(move |term| {
+            let window = hold_rule::lengthened(term.window());
+            let held = hold_rule::held(term.unit(), window, charging, &course);
+            let last_count = hold_rule::last_count(term.unit(), charging, &course);
+            (term, Claim { amount: held.amount, last_count, until: held.until })
+        })
+    }
+
+    /// No attempt holds anything longer than this after the last instant at which it can have been counted.
+    pub fn longest_hold(&self) -> Duration {
+        self.all().map(|term| hold_rule::lengthened(term.window())).max().unwrap_or_default()
+    }
+}
+
+impl<'a> Term<'a> {
+    /// `account`, `pool:NAME` or `model:ID`.
+    pub fn scope(self) -> &'a str {
+        &self.place.scope
+    }
+
+    pub fn unit(self) -> Unit {
+        self.place.limit.unit
+    }
+
+    /// In the limit's unit.
+    pub fn max(self) -> u64 {
+        self.place.limit.max
+    }
+
+    /// As stated.
+    pub fn window(self) -> Window {
+        self.place.limit.window
+    }
+
+    /// When units are free again that upstream counted at `last_count` at the latest.
+    pub fn release(self, last_count: Moment) -> Moment {
+        last_count + hold_rule::lengthened(self.window())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::limit::Scope;
+    use crate::quota::tests::{
+        ALONE, LONG_MINUTE, POOLED, SECOND, exact, parallel, per_minute, provider, start,
+    };
+    use crate::quota::{AccountIndex, Finish};
+
+    fn terms() -> Terms {
+        let mut spec = provider(
+            1,
+            vec![
+                per_minute(Scope::Pool("shared".to_owned()), Unit::Requests, 4),
+                per_minute(Scope::Account, Unit::Tokens, 1_000),
+                parallel(2),
+            ],
+        );
+        spec.models[1].limits = vec![per_minute(Scope::Model, Unit::OutputTokens, 70)];
+        Terms::new(&spec)
+    }
+
+    fn record(finish: Option<Finish>) -> HoldRecord {
+        HoldRecord {
+            account: AccountIndex(0),
+            model: POOLED,
+            reserved: crate::domain::usage::Usage { input_tokens: 10, output_tokens: 20 },
+            send_by: start() + SECOND,
+            first_byte: Some(start() + SECOND),
+            finish,
+        }
+    }
+
+    #[test]
+    fn a_model_is_bound_by_its_own_limits_its_pools_and_its_accounts() {
+        let terms = terms();
+        let scopes = |model| terms.binding(model).map(Term::scope).collect::<Vec<_>>();
+        assert_eq!(scopes(POOLED), ["pool:shared", "account", "account"]);
+        assert_eq!(scopes(ALONE), ["account", "account", "model:alone"]);
+        assert_eq!(scopes(ModelIndex(7)), [""; 0]);
+        assert_eq!(terms.all().map(Term::max).collect::<Vec<_>>(), [4, 1_000, 2, 70]);
+        assert_eq!(terms.longest_hold(), LONG_MINUTE);
+    }
+
+    #[test]
+    fn a_claim_tells_the_last_count_and_the_release_once_they_are_known() {
+        let terms = terms();
+        let claims = |finish| terms.claims(&record(finish)).map(|(_, claim)| claim).collect::<Vec<_>>();
+        let counted = start() + SECOND;
+        let request = Claim { amount: 1, last_count: Some(counted), until: Some(counted + LONG_MINUTE) };
+        let open = |amount| Claim { amount, last_count: None, until: None };
+        assert_eq!(claims(None), [request, open(30), open(1)]);
+        let end = start() + 9 * SECOND;
+        let closed = end + Duration::from_millis(100);
+        let ended = [
+            request,
+            Claim { amount: 7, last_count: Some(end), until: Some(end + LONG_MINUTE) },
+            Claim { amount: 1, last_count: Some(closed), until: Some(closed) },
+        ];
+        assert_eq!(claims(Some(Finish::Ended(end, exact(5, 2)))), ended);
+        for (term, claim) in terms.claims(&record(Some(Finish::Ended(end, exact(5, 2))))) {
+            assert_eq!(Some(term.release(claim.last_count.unwrap())), claim.until);
+        }
+    }
+}
