@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use toml::Value;
 
+use crate::domain::calendar::{Calendar, Period, Zone};
 use crate::domain::limit::{Limit, Scope, Unit, Window};
 
-use super::duration;
 use super::reader::{Parsed, Section};
 use super::scalar::{choice, count};
+use super::{duration, price};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -21,11 +22,12 @@ const SHORTHANDS: [(&str, Unit, Window); 4] = [
     ("tpd", Unit::Tokens, Window::Sliding(DAY)),
 ];
 
-const UNITS: [(&str, Unit); 5] = [
+const UNITS: [(&str, Unit); 6] = [
     ("requests", Unit::Requests),
     ("tokens", Unit::Tokens),
     ("input_tokens", Unit::InputTokens),
     ("output_tokens", Unit::OutputTokens),
+    ("credits", Unit::Credits),
     ("parallel", Unit::Parallel),
 ];
 
@@ -84,13 +86,13 @@ fn shorthand(value: &Value) -> Parsed<Option<u64>> {
 
 fn read(section: &mut Section<'_>, default_scope: &Scope) -> Option<Limit> {
     let scope = section.or("scope", default_scope.clone(), scope);
-    let unit = section.required("unit", unit);
-    let max = section.or("max", None, |value| count(value).map(Some));
-    let span = section.or("window", None, |value| span(value).map(Some));
-    let (unit, max, span) = (unit?, max?, span?);
-    let window = window(section, unit, max, span)?;
-    let max = match (span, max) {
-        (Some(Span::Spacing(_)), _) => 1,
+    let unit = section.required("unit", choice(&UNITS));
+    let max = section.or("max", None, |value| maximum(unit, value).map(Some));
+    let window = section.or("window", None, |value| window(value).map(Some));
+    let (unit, max, window) = (unit?, max?, window?);
+    let window = fitting(section, unit, max, window)?;
+    let max = match (window, max) {
+        (Window::Spacing(_), _) => 1,
         (_, Some(max)) => max,
         (_, None) => {
             section.problem("max", "must be given");
@@ -100,30 +102,34 @@ fn read(section: &mut Section<'_>, default_scope: &Scope) -> Option<Limit> {
     Some(Limit { scope: scope?, unit, max, window })
 }
 
-/// What the key `window` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Span {
-    Sliding(Duration),
-    /// At least so far apart.
-    Spacing(Duration),
+/// A maximum in the unit, credits in millionths.
+fn maximum(unit: Option<Unit>, value: &Value) -> Parsed<u64> {
+    match unit {
+        Some(Unit::Credits) => price::some_credits(value),
+        _ => count(value),
+    }
 }
 
 /// The window that goes with the unit and the maximum, or a problem.
-fn window(section: &mut Section<'_>, unit: Unit, max: Option<u64>, span: Option<Span>) -> Option<Window> {
-    let (key, wrong) = match (unit, span) {
+fn fitting(
+    section: &mut Section<'_>,
+    unit: Unit,
+    max: Option<u64>,
+    window: Option<Window>,
+) -> Option<Window> {
+    let (key, wrong) = match (unit, window) {
         (Unit::Parallel, None) => return Some(Window::InFlight),
         (Unit::Parallel, Some(_)) => {
             ("window", "unit \"parallel\" counts what is in flight: leave window out")
         }
         (_, None) => ("window", "must be given, for example \"60s\", \"day@UTC\" or \"spacing:1s\""),
-        (_, Some(Span::Sliding(length))) => return Some(Window::Sliding(length)),
-        (Unit::Requests, Some(Span::Spacing(apart))) if max.is_none_or(|max| max == 1) => {
-            return Some(Window::Sliding(apart));
-        }
-        (Unit::Requests, Some(Span::Spacing(_))) => {
+        (Unit::Requests, Some(Window::Spacing(_))) if max.is_some_and(|max| max > 1) => {
             ("max", "a spacing lets one request through at a time: leave max out or set it to 1")
         }
-        (_, Some(Span::Spacing(_))) => ("unit", "a spacing is between requests: expected \"requests\""),
+        (unit, Some(Window::Spacing(_))) if unit != Unit::Requests => {
+            ("unit", "a spacing is between requests: expected \"requests\"")
+        }
+        (_, Some(window)) => return Some(window),
     };
     section.problem(key, wrong);
     None
@@ -142,62 +148,72 @@ fn scope(value: &Value) -> Parsed<Scope> {
     scope.ok_or_else(|| "expected \"account\" or \"model\" or \"pool:NAME\"".into())
 }
 
-fn unit(value: &Value) -> Parsed<Unit> {
-    match value.as_str() {
-        Some("credits") => {
-            Err("limits on credits are not supported yet: state them in requests or tokens".into())
-        }
-        _ => choice(&UNITS)(value),
-    }
-}
-
-fn span(value: &Value) -> Parsed<Span> {
+/// What the key `window` says.
+fn window(value: &Value) -> Parsed<Window> {
     let text = value.as_str().unwrap_or_default();
-    if let Some(zone) = text.strip_prefix("day@") {
-        // A sliding day never lets more through than any calendar day would.
-        return if is_zone(zone) { Ok(Span::Sliding(DAY)) } else { Err(EXPECTED_WINDOW.into()) };
+    let calendar = text.split_once('@').and_then(|(period, zone)| Some((self::period(period)?, zone)));
+    if let Some((period, zone)) = calendar {
+        let zone = Zone::named(zone).ok_or(EXPECTED_ZONE)?;
+        return Ok(Window::Calendar(Calendar { period, zone }));
     }
-    if text.starts_with("month@") {
-        return Err("calendar months are not supported yet: use a sliding window, for example \"31d\"".into());
-    }
-    let (length, span): (_, fn(Duration) -> Span) = match text.strip_prefix("spacing:") {
-        Some(apart) => (apart, Span::Spacing),
-        None => (text, Span::Sliding),
+    let (length, window): (_, fn(Duration) -> Window) = match text.strip_prefix("spacing:") {
+        Some(apart) => (apart, Window::Spacing),
+        None => (text, Window::Sliding),
     };
-    duration::parse(length).filter(|length| !length.is_zero()).map(span).ok_or_else(|| EXPECTED_WINDOW.into())
+    let length = duration::parse(length).filter(|length| !length.is_zero());
+    length.map(window).ok_or_else(|| EXPECTED_WINDOW.into())
 }
 
-const EXPECTED_WINDOW: &str =
-    "expected a duration above zero such as \"60s\", or \"day@ZONE\" such as \"day@UTC\", or \"spacing:1s\"";
-
-/// Whether a text has the form of a time zone's name: `UTC`, `America/Los_Angeles`.
-fn is_zone(zone: &str) -> bool {
-    zone.split('/').all(|part| {
-        part.starts_with(|c: char| c.is_ascii_alphabetic())
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+-".contains(&b))
-    })
+fn period(text: &str) -> Option<Period> {
+    match text {
+        "day" => Some(Period::Day),
+        "month" => Some(Period::Month),
+        _ => None,
+    }
 }
+
+const EXPECTED_WINDOW: &str = "expected a duration above zero such as \"60s\", or \"day@ZONE\" or \"month@ZONE\" \
+                               such as \"day@UTC\", or \"spacing:1s\"";
+
+const EXPECTED_ZONE: &str = "no time zone has that name: expected one of the IANA database, such as \"UTC\" or \
+                             \"America/Los_Angeles\"";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn span_of(text: &str) -> Parsed<Span> {
-        span(&Value::String(text.to_owned()))
+    fn window_of(text: &str) -> Parsed<Window> {
+        window(&Value::String(text.to_owned()))
+    }
+
+    fn calendar(period: Period, zone: &str) -> Parsed<Window> {
+        Ok(Window::Calendar(Calendar { period, zone: Zone::named(zone).unwrap() }))
     }
 
     #[test]
-    fn windows_are_sliding_calendar_days_or_spacings() {
-        assert_eq!(span_of("60s"), Ok(Span::Sliding(MINUTE)));
-        assert_eq!(span_of("day@UTC"), Ok(Span::Sliding(DAY)));
-        assert_eq!(span_of("day@America/Los_Angeles"), Ok(Span::Sliding(DAY)));
-        assert_eq!(span_of("spacing:1s"), Ok(Span::Spacing(Duration::from_secs(1))));
-        for wrong in
-            ["", "0s", "60", "day@", "day", "day@U C", "spacing:0s", "spacing:", "week@UTC", "month@UTC"]
-        {
-            assert!(span_of(wrong).is_err(), "{wrong}");
+    fn windows_are_sliding_calendar_or_spacings() {
+        assert_eq!(window_of("60s"), Ok(Window::Sliding(MINUTE)));
+        assert_eq!(window_of("day@UTC"), calendar(Period::Day, "UTC"));
+        assert_eq!(window_of("day@America/Los_Angeles"), calendar(Period::Day, "America/Los_Angeles"));
+        assert_eq!(window_of("month@Asia/Tokyo"), calendar(Period::Month, "Asia/Tokyo"));
+        assert_eq!(window_of("spacing:1s"), Ok(Window::Spacing(Duration::from_secs(1))));
+        for wrong in [
+            "",
+            "0s",
+            "60",
+            "day@",
+            "day",
+            "day@U C",
+            "day@Mars",
+            "spacing:0s",
+            "spacing:",
+            "week@UTC",
+            "month@",
+            "@UTC",
+        ] {
+            assert!(window_of(wrong).is_err(), "{wrong}");
         }
-        assert!(span(&Value::Integer(60)).is_err());
+        assert!(window(&Value::Integer(60)).is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod layers;
 mod limit;
 mod load;
 mod model;
+mod price;
 mod problem;
 mod provider;
 mod provider_checks;

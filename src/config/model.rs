@@ -6,6 +6,7 @@ use crate::domain::limit::{Limit, Scope, Unit, Window};
 use crate::domain::provider::{Capabilities, ModelSpec};
 
 use super::limit::{Shorthands, check_distinct, read_list, read_shorthands};
+use super::price;
 use super::reader::{Parsed, Refusal, Section};
 use super::scalar::{boolean, choice, count, name, text, texts};
 
@@ -27,9 +28,13 @@ impl Model {
     /// The model with those limits of the provider, per model, that it neither states itself nor waives.
     pub(super) fn under(mut self, defaults: &[Limit]) -> ModelSpec {
         for default in defaults {
-            let states = |limit: &Limit| limit.unit == default.unit && limit.window == default.window;
-            let waives = self.waived.contains(&(default.unit, default.window));
-            if !waives && !self.spec.limits.iter().any(states) {
+            // A day is a day: where the provider's is by the calendar, `rpd` still speaks of the same limit.
+            let same = |unit: Unit, window: Window| {
+                unit == default.unit
+                    && (window == default.window || (window.is_day() && default.window.is_day()))
+            };
+            let waives = self.waived.iter().any(|(unit, window)| same(*unit, *window));
+            if !waives && !self.spec.limits.iter().any(|limit| same(limit.unit, limit.window)) {
                 self.spec.limits.push(default.clone());
             }
         }
@@ -59,7 +64,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Model> {
     let enabled = section.or("enabled", true, boolean);
     let disabled_reason = section.optional("disabled_reason", text);
     let limits = limits(section);
-    refuse_price(section);
+    let price = price::read(section);
     let (id, enabled, limits) = (id?, enabled?, limits?);
     let spec = ModelSpec {
         display_name: display_name.unwrap_or_else(|| id.clone()),
@@ -72,6 +77,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Model> {
         max_output_tokens,
         capabilities: capabilities?,
         pool,
+        price: price?,
         limits: limits.limits,
         enabled,
         disabled_reason: disabled_reason.filter(|_| !enabled),
@@ -91,13 +97,6 @@ fn limits(section: &mut Section<'_>) -> Option<Shorthands> {
     all.limits.extend(listed);
     check_distinct(section, "limit", &all.limits);
     Some(all)
-}
-
-/// Prices only serve limits on credits; taking one in silence would promise what does not hold.
-fn refuse_price(section: &mut Section<'_>) {
-    section.optional("price", |_| {
-        Parsed::<()>::Err("prices are not supported yet, as limits on credits are not: leave it out".into())
-    });
 }
 
 fn capabilities(value: &Value) -> Parsed<Capabilities> {

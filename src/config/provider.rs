@@ -43,10 +43,12 @@ pub(super) fn read(section: &mut Section<'_>, around: Surroundings<'_>) -> Optio
     let quirks = quirks::read(section);
     let timeouts = timeouts::read_over(section, around.timeouts);
     let documented_limits = limit::read_list(section, "documented_limit", &Scope::Account);
+    provider_checks::check_documented(section, documented_limits.as_deref());
     let limits = limit::read_list(section, "limit", &Scope::Account);
     let models = section.tables("model", "id", model::read);
     provider_checks::check_pools(section, limits.as_deref(), models.as_deref());
     let (id, enabled, accounts, (limits, models)) = (id?, enabled?, accounts?, apportion(limits?, models?));
+    provider_checks::check_prices(section, &limits, &models);
     Some(ProviderSpec {
         display_name: display_name.unwrap_or_else(|| id.clone()),
         id: ProviderId::new(&id),

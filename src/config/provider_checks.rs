@@ -1,6 +1,7 @@
 //! What only holds between the parts of one provider.
 
-use crate::domain::limit::{Limit, Scope};
+use crate::domain::limit::{Limit, Scope, Unit};
+use crate::domain::provider::ModelSpec;
 
 use super::model::Model;
 use super::reader::Section;
@@ -24,6 +25,30 @@ pub(super) fn check_pools(section: &mut Section<'_>, limits: Option<&[Limit]>, m
             let key = format!("model[{}].pool", model.id());
             section.problem(&key, format!("no limit has scope \"pool:{pool}\""));
         }
+    }
+}
+
+/// A limit on credits counts by prices: a model without one would cost nothing.
+pub(super) fn check_prices(section: &mut Section<'_>, limits: &[Limit], models: &[ModelSpec]) {
+    for model in models.iter().filter(|model| model.price.is_none()) {
+        let shared = limits.iter().filter(|limit| match &limit.scope {
+            Scope::Account | Scope::Model => true,
+            Scope::Pool(pool) => model.pool.as_ref() == Some(pool),
+        });
+        if shared.chain(&model.limits).any(|limit| limit.unit == Unit::Credits) {
+            section.problem(
+                &format!("model[{}].price", model.id),
+                "must be given under a limit on credits, for example { per_1k_input = 4.119, \
+                 per_1k_output = 26.668 }",
+            );
+        }
+    }
+}
+
+/// The limits of the original documentation count no credits, and who simulates them could not either.
+pub(super) fn check_documented(section: &mut Section<'_>, limits: Option<&[Limit]>) {
+    if limits.into_iter().flatten().any(|limit| limit.unit == Unit::Credits) {
+        section.problem("documented_limit", "credits are not simulated: state them in [[limit]] only");
     }
 }
 

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::domain::chat::Strategy;
 use crate::domain::limit::{Limit, Scope, TokensCharged, Unit, Window};
+use crate::domain::price::Price;
 use crate::domain::provider::{Auth, ModelSpec, ProviderSpec, StreamUsage};
 
 use super::{Problems, Settings, Sources, load, shipped, shipped_providers};
@@ -258,7 +259,7 @@ fn a_shipped_provider_is_overridden_key_by_key() {
     assert_eq!(new.limits, [parallel]);
     let cerebras = provider(&settings, "cerebras");
     assert_eq!((cerebras.enabled, cerebras.disabled_reason.as_deref()), (true, None));
-    let spacing = Window::Sliding(Duration::from_secs(2));
+    let spacing = Window::Spacing(Duration::from_secs(2));
     assert_eq!(provider(&settings, "openrouter").limits, [account_limit(Unit::Requests, 1, spacing)]);
 }
 
@@ -391,7 +392,7 @@ fn ten_mistakes_are_ten_problems() {
         scope = "pool:free"
         unit = "requests"
         max = 10
-        window = "month@UTC"
+        window = "month@Utopia"
         [[provider.model]]
         id = "openai/gpt-oss-120b"
         rpm = -1
@@ -404,7 +405,7 @@ test.toml: store.url: expected "sqlite:PATH", for example "sqlite:data/freellmap
 test.toml: dispatch.heartbeat: "2m" must be shorter than first_token_timeout ("1m")
 test.toml: stats.flush = 500: expected a duration: a whole number and ms, s, m, h or d, for example "30s", up to "3650d"
 test.toml: typo: unknown key; known here: access, dispatch, provider, server, stats, store
-test.toml: provider[groq].limit[#1].window = "month@UTC": calendar months are not supported yet: use a sliding window, for example "31d"
+test.toml: provider[groq].limit[#1].window = "month@Utopia": no time zone has that name: expected one of the IANA database, such as "UTC" or "America/Los_Angeles"
 test.toml: provider[groq].model[openai/gpt-oss-120b].rpm = -1: expected a whole number of at least 1, or "none" for no limit
 test.toml: provider[#1].id = "Bad Id": expected 1 to 64 of a-z, 0-9 and -
 test.toml: provider[#1].base_url: "http://example.org/v1": plain http is for loopback and private addresses: use https, or set allow_insecure = true if the way there is safe"#;
@@ -437,7 +438,7 @@ fn what_does_not_fit_together_is_told() {
         window = "spacing:1s"
         [[provider.limit]]
         unit = "credits"
-        max = 1
+        max = 0.0000001
         window = "60s"
         [[provider.model]]
         id = "a"
@@ -458,10 +459,68 @@ test.toml: dispatch.stall_timeout: "1m" must not be longer than total_timeout ("
 test.toml: provider[mine].stall_timeout: "20m" must not be longer than total_timeout ("50s")
 test.toml: provider[mine].limit[#2].window: unit "parallel" counts what is in flight: leave window out
 test.toml: provider[mine].limit[#3].unit: a spacing is between requests: expected "requests"
-test.toml: provider[mine].limit[#4].unit = "credits": limits on credits are not supported yet: state them in requests or tokens
+test.toml: provider[mine].limit[#4].max = 0.0000001: expected a number of credits with at most six decimals, for example 10 or 0.05, up to 1000000000
 test.toml: provider[mine].model[a].limit: two limits on requests have the same scope and window: keep one
-test.toml: provider[mine].model[a].price = 1: prices are not supported yet, as limits on credits are not: leave it out"#;
+test.toml: provider[mine].model[a].price: expected a section [price], found a integer"#;
     assert_eq!(shown, expected);
+}
+
+#[test]
+fn limits_on_credits_count_by_prices() {
+    let file = |price: &str| {
+        format!(
+            r#"
+            [[provider]]
+            id = "mine"
+            base_url = "http://127.0.0.1:1/v1"
+            auth = "none"
+            documented_limit = [{{ unit = "credits", max = 1, window = "1d" }}]
+            [[provider.limit]]
+            unit = "credits"
+            max = 0.10
+            window = "month@UTC"
+            [[provider.model]]
+            id = "a"
+            {price}
+            "#
+        )
+    };
+    let priced = file("price = { per_request = 1, per_1k_output = \"0.00005\" }");
+    let settings = right(&priced.replace("documented_limit", "#"), &[]);
+    let mine = provider(&settings, "mine");
+    assert_eq!(mine.limits[0].max, 100_000);
+    let price = Price { per_request: 1_000_000, per_1k_input: 0, per_1k_output: 50 };
+    assert_eq!(mine.models[0].price, Some(price));
+    for unpriced in ["", "price = {}"] {
+        assert_eq!(
+            wrong(&file(unpriced), &[]),
+            "test.toml: provider[mine].documented_limit: credits are not simulated: state them in [[limit]] only\n\
+             test.toml: provider[mine].model[a].price: must be given under a limit on credits, for example \
+             { per_1k_input = 4.119, per_1k_output = 26.668 }"
+        );
+    }
+}
+
+#[test]
+fn a_models_day_replaces_the_providers_calendar_day() {
+    let limits = |rpd: &str| {
+        let file = format!(
+            r#"
+            [[provider]]
+            id = "mine"
+            base_url = "http://127.0.0.1:1/v1"
+            auth = "none"
+            limit = [{{ scope = "model", unit = "requests", max = 50, window = "day@Asia/Tokyo" }}]
+            model = [{{ id = "a"{rpd} }}]
+            "#
+        );
+        let settings = right(&file, &[]);
+        let limits = &provider(&settings, "mine").models[0].limits;
+        limits.iter().map(|limit| format!("{} {}", limit.max, limit.window)).collect::<Vec<_>>()
+    };
+    assert_eq!(limits(""), ["50 day@Asia/Tokyo"]);
+    assert_eq!(limits(", rpd = 7"), ["7 86400s"]);
+    assert_eq!(limits(", rpd = \"none\""), [""; 0]);
 }
 
 #[test]

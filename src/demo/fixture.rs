@@ -53,6 +53,7 @@ fn model() -> ModelSpec {
         max_output_tokens: Some(4096),
         capabilities: Capabilities::default(),
         pool: None,
+        price: None,
         limits: Vec::new(),
         enabled: false,
         disabled_reason: Some("retired".to_owned()),

@@ -1,15 +1,18 @@
 //! The judge of one account: says whether a request keeps the limits, by counting of its own.
 //!
-//! Everything is counted in sliding logs, exactly. A provider may count otherwise: in windows that begin with a
+//! What slides is counted in logs, exactly; calendar days and months begin anew. A provider may count otherwise: in windows that begin with a
 //! first request, or with the minute. Whoever satisfies the log satisfies those too, because every such window is a
 //! span of the same length (a property test below counts again that way); so the log is the strictest judge.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::domain::calendar::{Period, Resets};
 use crate::domain::clock::Moment;
 use crate::domain::limit::{Limit, TokensCharged, Unit, Window};
 use crate::domain::usage::Usage;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What a request brings when it arrives, in tokens.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,13 +92,15 @@ fn charged_on_arrival(unit: Unit, charged: TokensCharged, arrival: Arrival) -> u
         Unit::InputTokens if reserves => arrival.prompt_tokens,
         Unit::OutputTokens if reserves => arrival.output_cap,
         Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => 0,
+        // No documented limit counts them; the configuration refuses one that does.
+        Unit::Credits => 0,
     }
 }
 
 fn charged_at_end(unit: Unit, charged: TokensCharged, usage: Usage) -> u64 {
     match unit {
         _ if charged == TokensCharged::Reserve => 0,
-        Unit::Requests | Unit::Parallel => 0,
+        Unit::Requests | Unit::Credits | Unit::Parallel => 0,
         Unit::Tokens => usage.total_tokens(),
         Unit::InputTokens => usage.input_tokens,
         Unit::OutputTokens => usage.output_tokens,
@@ -118,13 +123,25 @@ enum Count {
         log: VecDeque<(Moment, u64)>,
         sum: u64,
     },
+    /// What was charged since the last reset, and when the next one is; begins with the first question.
+    Calendar {
+        period: Period,
+        resets: Resets,
+        next: Option<Moment>,
+        sum: u64,
+    },
     InFlight(u64),
 }
 
 impl Book {
     fn new(limit: &Limit) -> Self {
         let count = match limit.window {
-            Window::Sliding(window) => Count::Sliding { window, log: VecDeque::new(), sum: 0 },
+            Window::Sliding(window) | Window::Spacing(window) => {
+                Count::Sliding { window, log: VecDeque::new(), sum: 0 }
+            }
+            Window::Calendar(calendar) => {
+                Count::Calendar { period: calendar.period, resets: Resets::new(calendar), next: None, sum: 0 }
+            }
             Window::InFlight => Count::InFlight(0),
         };
         Self { unit: limit.unit, max: limit.max, count }
@@ -133,6 +150,12 @@ impl Book {
     fn used(&mut self, now: Moment) -> u64 {
         match &mut self.count {
             Count::InFlight(calls) => *calls,
+            Count::Calendar { resets, next, sum, .. } => {
+                if next.is_none_or(|next| next <= now) {
+                    (*next, *sum) = (Some(resets.after(now).last), 0);
+                }
+                *sum
+            }
             Count::Sliding { window, log, sum } => {
                 while let Some((at, amount)) = log.front().copied()
                     && at + *window <= now
@@ -155,13 +178,19 @@ impl Book {
     fn window(&self) -> Option<Duration> {
         match &self.count {
             Count::Sliding { window, .. } => Some(*window),
+            Count::Calendar { period: Period::Day, .. } => Some(DAY),
+            Count::Calendar { period: Period::Month, .. } => Some(31 * DAY),
             Count::InFlight(_) => None,
         }
     }
 
     /// When `excess` units of what is counted now will have left the window; `now` for calls, whose end is unknown.
     fn free_at(&self, now: Moment, excess: u64) -> Moment {
-        let Count::Sliding { window, log, .. } = &self.count else { return now };
+        let (window, log) = match &self.count {
+            Count::Sliding { window, log, .. } => (window, log),
+            Count::Calendar { next, .. } => return next.unwrap_or(now),
+            Count::InFlight(_) => return now,
+        };
         let mut freed = 0_u64;
         let freeing = log.iter().find(|(_, amount)| {
             freed = freed.saturating_add(*amount);
@@ -174,6 +203,7 @@ impl Book {
         match &mut self.count {
             _ if amount == 0 => {}
             Count::InFlight(calls) => *calls = calls.saturating_add(amount),
+            Count::Calendar { sum, .. } => *sum = sum.saturating_add(amount),
             Count::Sliding { log, sum, .. } => {
                 log.push_back((now, amount));
                 *sum = sum.saturating_add(amount);
@@ -194,6 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::calendar::{Calendar, Zone};
     use crate::domain::limit::Scope;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -278,6 +309,17 @@ mod tests {
         let mut judge =
             Judge::new(&[limit(Unit::Tokens, 1000, Window::Sliding(MINUTE))], TokensCharged::Reserve);
         assert_eq!(judge.arrive(second(0), arrival(1, 1000)).unwrap_err().free_at, None);
+    }
+
+    #[test]
+    fn a_calendar_day_begins_anew_at_midnight() {
+        let day = Window::Calendar(Calendar { period: Period::Day, zone: Zone::UTC });
+        let mut judge = Judge::new(&[limit(Unit::Requests, 1, day)], TokensCharged::Unknown);
+        let midnight = second(0).start_of_utc_day() + DAY;
+        judge.arrive(second(0), Arrival::default()).unwrap();
+        let breach = judge.arrive(second(1), Arrival::default()).unwrap_err();
+        assert_eq!((breach.free_at, breach.window), (Some(midnight), Some(DAY)));
+        judge.arrive(midnight, Arrival::default()).unwrap();
     }
 
     #[test]

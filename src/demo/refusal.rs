@@ -110,7 +110,7 @@ fn cerebras_body(unit: Unit, span: Span) -> Value {
         Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => {
             ("Tokens", "too many tokens processed", "too_many_tokens_error", "token_quota_exceeded")
         }
-        Unit::Requests | Unit::Parallel => {
+        Unit::Requests | Unit::Credits | Unit::Parallel => {
             ("Requests", "too many requests sent", "too_many_requests_error", "request_quota_exceeded")
         }
     };
@@ -184,6 +184,7 @@ fn unit_name(unit: Unit) -> &'static str {
     match unit {
         Unit::Requests => "requests",
         Unit::Parallel => "concurrent requests",
+        Unit::Credits => "credits",
         Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => "tokens",
     }
 }

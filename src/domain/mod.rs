@@ -2,6 +2,7 @@
 //!
 //! No I/O, no actors, no HTTP types; depends on no other room, and every other room may depend on it.
 
+pub mod calendar;
 pub mod chat;
 pub mod clock;
 pub mod error_chain;
@@ -9,6 +10,7 @@ pub mod failure;
 pub mod ids;
 pub mod limit;
 pub mod panics;
+pub mod price;
 pub mod provider;
 pub mod secret;
 pub mod usage;

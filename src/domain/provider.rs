@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ids::{ModelNumber, ProviderId};
 use super::limit::{Limit, RequestsCharged, TokensCharged};
+use super::price::Price;
 use super::secret::Secret;
 
 /// The wire format that a provider speaks.
@@ -95,6 +96,8 @@ pub struct ModelSpec {
     pub max_output_tokens: Option<u64>,
     pub capabilities: Capabilities,
     pub pool: Option<String>,
+    /// What limits on credits count by; `None` = never stated.
+    pub price: Option<Price>,
     /// Limits of scope model, in force.
     pub limits: Vec<Limit>,
     pub enabled: bool,

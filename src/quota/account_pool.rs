@@ -8,7 +8,7 @@ use super::cooldown::Cooldowns;
 use super::demand::{AccountIndex, ModelIndex};
 use super::hold::{Hold, Line};
 use super::hold_rule::{Charging, Course};
-use super::layout::Layout;
+use super::layout::{Bound, Layout};
 
 /// All accounts of one provider.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl AccountPool {
         &mut self,
         now: Moment,
         model: ModelIndex,
-        bound: &[usize],
+        bound: &Bound,
         course: &Course,
     ) -> Result<AccountIndex, Moment> {
         let mut best: Option<(Room, AccountIndex)> = None;
@@ -68,20 +68,20 @@ impl AccountPool {
 
 impl Account {
     /// Takes what that course holds from every budget that binds it.
-    pub(super) fn take(&mut self, bound: &[usize], charging: Charging, course: &Course) -> Vec<Line> {
+    pub(super) fn take(&mut self, bound: &Bound, course: &Course) -> Vec<Line> {
         let take = |&index: &usize| {
-            let held = self.budgets.get_mut(index)?.take(charging, course);
+            let held = self.budgets.get_mut(index)?.take(bound.charging, course);
             Some(Line { budget: index, held })
         };
-        bound.iter().filter_map(take).collect()
+        bound.places.iter().filter_map(take).collect()
     }
 
     /// Writes down what an attempt that has ended still holds.
-    pub(super) fn restore(&mut self, now: Moment, bound: &[usize], charging: Charging, course: &Course) {
-        for &index in bound {
+    pub(super) fn restore(&mut self, now: Moment, bound: &Bound, course: &Course) {
+        for &index in &bound.places {
             if let Some(budget) = self.budgets.get_mut(index) {
                 budget.advance(now);
-                budget.take(charging, course);
+                budget.take(bound.charging, course);
             }
         }
     }
@@ -105,23 +105,33 @@ impl Account {
         }
     }
 
+    /// Holds all of those budgets, as if upstream had counted that much until `last_count`.
+    pub(super) fn block(&mut self, now: Moment, budgets: impl Iterator<Item = usize>, last_count: Moment) {
+        for index in budgets {
+            if let Some(budget) = self.budgets.get_mut(index) {
+                budget.advance(now);
+                budget.block(last_count);
+            }
+        }
+    }
+
     /// The smallest room that would be left in any budget; an error names the instant at which the last thing
     /// in the way is gone, be it a budget or a cooldown.
     fn offer(
         &mut self,
         now: Moment,
         model: ModelIndex,
-        bound: &[usize],
+        bound: &Bound,
         course: &Course,
     ) -> Result<Room, Moment> {
         let mut least = Room::ALL;
         let mut not_until = Some(self.cooldowns.end(model)).filter(|end| *end > now);
-        for &index in bound {
+        for &index in &bound.places {
             let Some(budget) = self.budgets.get_mut(index) else { continue };
             budget.advance(now);
-            match budget.room_after(course) {
+            match budget.room_after(bound.charging, course) {
                 Some(room) => least = least.min(room),
-                None => not_until = not_until.max(Some(budget.not_until(now, course))),
+                None => not_until = not_until.max(Some(budget.not_until(now, bound.charging, course))),
             }
         }
         not_until.map_or(Ok(least), Err)

@@ -1,5 +1,7 @@
 //! All budgets of one provider.
 
+use std::time::Duration;
+
 use crate::domain::clock::Moment;
 use crate::domain::limit::Window;
 use crate::domain::provider::ProviderSpec;
@@ -8,12 +10,13 @@ use super::account_pool::{Account, AccountPool};
 use super::answer::Answer;
 use super::demand::{AccountIndex, Demand, ModelIndex};
 use super::hold::Hold;
-use super::hold_rule::{Charging, Course, Finish};
+use super::hold_rule::{Course, Finish, LATE_COUNT};
 use super::layout::Layout;
 use super::record::HoldRecord;
 use super::refusal::Refusal;
 use super::snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 use super::spent::Spent;
+use super::terms::Term;
 
 /// The books of one provider: every limit of every account, and what attempts hold of them.
 ///
@@ -23,7 +26,6 @@ pub struct Book {
     layout: Layout,
     /// The upstream's ids, for those who look.
     models: Vec<String>,
-    charging: Charging,
     accounts: AccountPool,
     open_holds: usize,
     latest: Moment,
@@ -38,7 +40,6 @@ impl Book {
             accounts: AccountPool::new(spec, &layout),
             layout,
             models: spec.models.iter().map(|model| model.id.clone()).collect(),
-            charging: Charging::of(spec),
             open_holds: 0,
             latest: Moment::from_unix_micros(i64::MIN),
         }
@@ -67,7 +68,7 @@ impl Book {
             Ok(account) => account,
             Err(not_until) => return Answer::Refused(Refusal::NotUntil(not_until)),
         };
-        let taken = self.accounts.get_mut(account).map(|chosen| chosen.take(bound, self.charging, &course));
+        let taken = self.accounts.get_mut(account).map(|chosen| chosen.take(bound, &course));
         self.open_holds += 1;
         Answer::Granted(Hold { account, model: demand.model, course, lines: taken.unwrap_or_default() })
     }
@@ -100,7 +101,26 @@ impl Book {
         let now = self.catch_up(now);
         let Some(bound) = self.layout.bound(record.model) else { return };
         if let Some(account) = self.accounts.get_mut(record.account) {
-            account.restore(now, bound, self.charging, &record.course_at(now));
+            account.restore(now, bound, &record.course_at(now));
+        }
+    }
+
+    /// Holds all of some limits of an account for one window, because what was used of them until `since` is not
+    /// known: after a restored backup, or where a limit is new. Late counts of those attempts are allowed for, so
+    /// that a sliding window ends 5 s later, and a calendar's with the usual guard after its reset. What is held
+    /// already stays held besides.
+    pub fn block(
+        &mut self,
+        now: Moment,
+        account: AccountIndex,
+        since: Moment,
+        which: impl Fn(Term<'_>) -> bool,
+    ) {
+        let now = self.catch_up(now);
+        let places = self.layout.places.iter().enumerate();
+        let chosen = places.filter(|(_, place)| which(Term::of(place))).map(|(index, _)| index);
+        if let Some(account) = self.accounts.get_mut(account) {
+            account.block(now, chosen, since + LATE_COUNT);
         }
     }
 
@@ -121,7 +141,13 @@ impl Book {
         }
     }
 
-    /// Whether any limit on tokens, input or output binds that model.
+    /// How long records must be kept: no attempt holds anything longer after the last instant at which upstream can
+    /// have counted it, which is 5 s after its end at the latest.
+    pub fn longest_hold(&self) -> Duration {
+        self.layout.longest_hold()
+    }
+
+    /// Whether any limit binds that model that counts tokens, input or output, or what they cost in credits.
     pub fn has_token_limits(&self, model: ModelIndex) -> bool {
         self.layout.has_token_limits(model)
     }
@@ -137,8 +163,9 @@ impl Book {
     }
 
     fn correct(&mut self, now: Moment, hold: &mut Hold) {
+        let Some(bound) = self.layout.bound(hold.model) else { return };
         if let Some(account) = self.accounts.get_mut(hold.account) {
-            account.correct(now, self.charging, hold);
+            account.correct(now, bound.charging, hold);
         }
     }
 
@@ -150,7 +177,8 @@ impl Book {
         self.layout.places.iter().zip(&account.budgets).map(move |(place, budget)| BudgetSnapshot {
             account: account.name.clone(),
             scope: place.scope.clone(),
-            unit: place.limit.unit.as_str(),
+            unit: place.limit.unit.amounts(),
+            window: place.limit.window.to_string(),
             window_ms: stated_ms(place.limit.window),
             max: place.limit.max,
             held: budget.held_at(now),
@@ -172,7 +200,7 @@ impl Book {
 
 fn stated_ms(window: Window) -> Option<u64> {
     match window {
-        Window::Sliding(length) => u64::try_from(length.as_millis()).ok(),
-        Window::InFlight => None,
+        Window::Sliding(length) | Window::Spacing(length) => u64::try_from(length.as_millis()).ok(),
+        Window::Calendar(_) | Window::InFlight => None,
     }
 }

@@ -1,12 +1,11 @@
 //! One limit's running state on one account.
 
-use std::time::Duration;
-
 use crate::domain::clock::Moment;
 use crate::domain::limit::{Limit, Unit};
 
 use super::hold_rule::{self, Charging, Course, Held};
 use super::release_log::ReleaseLog;
+use super::span::Span;
 
 /// How much of a limit is left, as a share of its maximum: 0 = nothing, `u64::MAX` = all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +25,7 @@ impl Room {
 pub(super) struct Budget {
     unit: Unit,
     max: u64,
-    /// Lengthened.
-    window: Duration,
+    span: Span,
     /// What is held without a known end.
     in_flight: u64,
     /// What is held until an instant.
@@ -39,13 +37,13 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limit: &Limit) -> Self {
-        let window = hold_rule::lengthened(limit.window);
+        let span = Span::new(limit.window);
         Self {
             unit: limit.unit,
             max: limit.max,
-            window,
             in_flight: 0,
-            scheduled: ReleaseLog::new(limit.max, window),
+            scheduled: ReleaseLog::new(limit.max, &span),
+            span,
             returnable: 0,
             open_lines: 0,
         }
@@ -54,11 +52,12 @@ impl Budget {
     /// Releases what is due. Comes before every other question.
     pub(super) fn advance(&mut self, now: Moment) {
         self.scheduled.advance(now);
+        self.span.advance(now);
     }
 
     /// The room that would be left after this course; `None` when it does not fit.
-    pub(super) fn room_after(&self, course: &Course) -> Option<Room> {
-        let wanted = self.held().saturating_add(self.need(course));
+    pub(super) fn room_after(&self, charging: Charging, course: &Course) -> Option<Room> {
+        let wanted = self.held().saturating_add(self.need(charging, course));
         self.max.checked_sub(wanted).map(|left| Room::of(left, self.max))
     }
 
@@ -66,21 +65,22 @@ impl Budget {
     ///
     /// Exact when no attempt is open here. Otherwise the earliest of: the instant by which enough will have been
     /// released as scheduled; the same with all that open attempts may give back when they end, which is looked
-    /// at once a second; and a window from now, before which nothing that has yet to be counted can come back.
-    pub(super) fn not_until(&self, now: Moment, course: &Course) -> Moment {
-        let excess = self.held().saturating_add(self.need(course)).saturating_sub(self.max);
+    /// at once a second; and the release of what is counted now, before which nothing that has yet to be counted
+    /// can come back.
+    pub(super) fn not_until(&self, now: Moment, charging: Charging, course: &Course) -> Moment {
+        let excess = self.held().saturating_add(self.need(charging, course)).saturating_sub(self.max);
         let scheduled = self.freed_by(excess);
         if self.open_lines == 0 {
             return scheduled;
         }
         let returned = self.freed_by(excess.saturating_sub(self.returnable));
-        let bound_to_hold = hold_rule::soonest_release(now, self.window);
+        let bound_to_hold = self.span.release(now);
         scheduled.min(returned.min(bound_to_hold).max(hold_rule::next_look(now)))
     }
 
     /// Writes down what that course holds; returns it as written down.
     pub(super) fn take(&mut self, charging: Charging, course: &Course) -> Held {
-        let held = hold_rule::held(self.unit, self.window, charging, course);
+        let held = hold_rule::held(self.unit, &self.span, charging, course);
         self.returnable = self.returnable.saturating_add(held.returnable);
         self.open_lines += usize::from(held.is_open);
         match held.until {
@@ -102,6 +102,11 @@ impl Budget {
         }
     }
 
+    /// Holds all of the limit, as if upstream had counted that much until `last_count`.
+    pub(super) fn block(&mut self, last_count: Moment) {
+        self.scheduled.add(self.span.release(last_count), self.max);
+    }
+
     /// What is held at `now`, for those who only look.
     pub(super) fn held_at(&self, now: Moment) -> u64 {
         self.in_flight.saturating_add(self.scheduled.sum_at(now))
@@ -111,8 +116,8 @@ impl Budget {
         self.in_flight.saturating_add(self.scheduled.sum())
     }
 
-    fn need(&self, course: &Course) -> u64 {
-        hold_rule::units(self.unit, course.reserved)
+    fn need(&self, charging: Charging, course: &Course) -> u64 {
+        charging.units(self.unit, course.reserved)
     }
 
     fn freed_by(&self, amount: u64) -> Moment {

@@ -10,10 +10,12 @@
 use std::time::Duration;
 
 use crate::domain::clock::Moment;
-use crate::domain::limit::{RequestsCharged, TokensCharged, Unit, Window};
-use crate::domain::provider::ProviderSpec;
+use crate::domain::limit::{RequestsCharged, TokensCharged, Unit};
+use crate::domain::price::Price;
+use crate::domain::provider::{ModelSpec, ProviderSpec};
 use crate::domain::usage::Usage;
 
+use super::span::Span;
 use super::spent::{Charge, Spent};
 
 /// How long after our abort, or after the last byte out, upstream may still count.
@@ -33,16 +35,34 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Chosen: a million times the largest context windows, and 2^24 such attempts still fit into 64 bits.
 const MAX_TOKENS: u64 = 1 << 40;
 
-/// How a provider charges.
+/// No attempt costs more millionths of a credit than this, for the same reason.
+/// Chosen: a thousand million credits, and 2^14 such attempts still fit into 64 bits.
+const MAX_MICRO_CREDITS: u64 = 1 << 50;
+
+/// How a provider charges for a model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Charging {
     pub(super) requests: RequestsCharged,
     pub(super) tokens: TokensCharged,
+    pub(super) price: Price,
 }
 
 impl Charging {
-    pub(super) fn of(spec: &ProviderSpec) -> Self {
-        Self { requests: spec.requests_charged, tokens: spec.tokens_charged }
+    /// A model without a price costs nothing: the configuration allows none under a limit on credits.
+    pub(super) fn of(spec: &ProviderSpec, model: &ModelSpec) -> Self {
+        let (requests, tokens) = (spec.requests_charged, spec.tokens_charged);
+        Self { requests, tokens, price: model.price.unwrap_or_default() }
+    }
+
+    /// How many of a limit's units that usage is.
+    pub(super) fn units(self, unit: Unit, usage: Usage) -> u64 {
+        match unit {
+            Unit::Requests | Unit::Parallel => 1,
+            Unit::Tokens => usage.total_tokens().min(MAX_TOKENS),
+            Unit::InputTokens => usage.input_tokens.min(MAX_TOKENS),
+            Unit::OutputTokens => usage.output_tokens.min(MAX_TOKENS),
+            Unit::Credits => self.price.of(usage).min(MAX_MICRO_CREDITS),
+        }
     }
 }
 
@@ -103,41 +123,13 @@ pub(super) struct Held {
     pub(super) is_open: bool,
 }
 
-/// What an attempt with this course holds of a limit on `unit` whose lengthened window is `window`.
-pub(super) fn held(unit: Unit, window: Duration, charging: Charging, course: &Course) -> Held {
+/// What an attempt with this course holds of a limit on `unit` over `span`.
+pub(super) fn held(unit: Unit, span: &Span, charging: Charging, course: &Course) -> Held {
     let used = charged(charging.tokens, course);
-    let until = last_count(unit, charging, course).map(|last| last + window);
+    let until = last_count(unit, charging, course).map(|last| span.release(last));
     let is_open = course.finish.is_none();
-    let returnable = if is_open { returnable(unit, charging.tokens, course.reserved) } else { 0 };
-    Held { amount: units(unit, used), until, returnable, is_open }
-}
-
-/// How many of a limit's units that usage is.
-pub(super) fn units(unit: Unit, usage: Usage) -> u64 {
-    match unit {
-        Unit::Requests | Unit::Parallel => 1,
-        Unit::Tokens => usage.total_tokens().min(MAX_TOKENS),
-        Unit::InputTokens => usage.input_tokens.min(MAX_TOKENS),
-        Unit::OutputTokens => usage.output_tokens.min(MAX_TOKENS),
-    }
-}
-
-/// A limit's window × 1.0001, rounded up to the microsecond; zero for what only counts what is in flight.
-/// The lengthening covers an upstream clock that runs slower than ours, by 100 ppm at most.
-pub(super) fn lengthened(window: Window) -> Duration {
-    match window {
-        Window::Sliding(length) => {
-            let micros = length.as_nanos().saturating_mul(10_001).div_ceil(10_000 * 1_000);
-            Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
-        }
-        Window::InFlight => Duration::ZERO,
-    }
-}
-
-/// The earliest instant at which an open attempt can give back what it is bound to hold for a window: had its
-/// last event come now.
-pub(super) fn soonest_release(now: Moment, window: Duration) -> Moment {
-    now + window
+    let returnable = if is_open { returnable(unit, charging, course.reserved) } else { 0 };
+    Held { amount: charging.units(unit, used), until, returnable, is_open }
 }
 
 /// The earliest instant at which asking again for what open attempts may give back makes sense.
@@ -156,14 +148,9 @@ enum Counted {
 fn counted(unit: Unit, tokens: TokensCharged) -> Counted {
     match (unit, tokens) {
         (Unit::Requests, _) => Counted::ByFirstByte,
-        (Unit::Tokens | Unit::InputTokens | Unit::OutputTokens, TokensCharged::Reserve) => {
-            Counted::ByFirstByte
-        }
-        (
-            Unit::Tokens | Unit::InputTokens | Unit::OutputTokens,
-            TokensCharged::Usage | TokensCharged::Unknown,
-        ) => Counted::ByEnd,
         (Unit::Parallel, _) => Counted::WhileOpen,
+        (_, TokensCharged::Reserve) => Counted::ByFirstByte,
+        (_, TokensCharged::Usage | TokensCharged::Unknown) => Counted::ByEnd,
     }
 }
 
@@ -209,13 +196,14 @@ fn charged(tokens: TokensCharged, course: &Course) -> Usage {
 }
 
 /// How much of an open attempt's units its end may give back at once: what an exact report of nothing would.
-fn returnable(unit: Unit, tokens: TokensCharged, reserved: Usage) -> u64 {
-    match (unit, tokens) {
-        (Unit::Requests, _) => 0,
-        (Unit::Parallel, _) | (_, TokensCharged::Usage) => units(unit, reserved),
-        (_, TokensCharged::Reserve | TokensCharged::Unknown) => {
-            units(unit, Usage { output_tokens: 0, ..reserved })
-        }
+fn returnable(unit: Unit, charging: Charging, reserved: Usage) -> u64 {
+    let kept = match charging.tokens {
+        TokensCharged::Usage => Usage::default(),
+        TokensCharged::Reserve | TokensCharged::Unknown => Usage { input_tokens: 0, ..reserved },
+    };
+    match unit {
+        Unit::Parallel => 1,
+        _ => charging.units(unit, reserved).saturating_sub(charging.units(unit, kept)),
     }
 }
 
@@ -223,7 +211,8 @@ fn returnable(unit: Unit, tokens: TokensCharged, reserved: Usage) -> u64 {
 mod tests {
     use super::*;
 
-    const WINDOW: Duration = Duration::from_secs(60);
+    const WINDOW: Span = Span::Sliding(Duration::from_secs(60));
+    const PRICE: Price = Price { per_request: 1_000, per_1k_input: 2_000, per_1k_output: 4_000 };
     const ESTIMATE: Usage = Usage { input_tokens: 100, output_tokens: 50 };
     const REPORT: Usage = Usage { input_tokens: 80, output_tokens: 10 };
     const EXACT: Charge = Charge::Exact(REPORT);
@@ -251,12 +240,12 @@ mod tests {
         tokens: TokensCharged,
         course: &Course,
     ) -> Option<Moment> {
-        held(unit, WINDOW, Charging { requests, tokens }, course).until
+        held(unit, &WINDOW, Charging { requests, tokens, price: PRICE }, course).until
     }
 
     fn amount(unit: Unit, tokens: TokensCharged, finish: Option<Finish>) -> u64 {
-        let charging = Charging { requests: RequestsCharged::Unknown, tokens };
-        held(unit, WINDOW, charging, &course(None, finish)).amount
+        let charging = Charging { requests: RequestsCharged::Unknown, tokens, price: PRICE };
+        held(unit, &WINDOW, charging, &course(None, finish)).amount
     }
 
     #[test]
@@ -275,7 +264,7 @@ mod tests {
         for (first_byte, finish, unknown, arrival) in cases {
             let course = course(first_byte, finish);
             // Tokens that are charged as reserved are counted at the same instants.
-            for unit in [Unit::Requests, Unit::Tokens, Unit::InputTokens, Unit::OutputTokens] {
+            for unit in [Unit::Requests, Unit::Tokens, Unit::InputTokens, Unit::OutputTokens, Unit::Credits] {
                 let until = |requests| until(unit, requests, TokensCharged::Reserve, &course);
                 assert_eq!(until(RequestsCharged::Unknown), unknown.map(second), "{course:?}");
                 assert_eq!(until(RequestsCharged::Arrival), arrival.map(second), "{course:?}");
@@ -286,7 +275,7 @@ mod tests {
     #[test]
     fn tokens_by_usage_are_held_until_a_window_after_the_end() {
         for tokens in [TokensCharged::Usage, TokensCharged::Unknown] {
-            for unit in [Unit::Tokens, Unit::InputTokens, Unit::OutputTokens] {
+            for unit in [Unit::Tokens, Unit::InputTokens, Unit::OutputTokens, Unit::Credits] {
                 let until = |finish| until(unit, RequestsCharged::Arrival, tokens, &course(Some(3), finish));
                 assert_eq!(until(None), None);
                 assert_eq!(until(ended(40, EXACT)), Some(second(100)));
@@ -297,8 +286,9 @@ mod tests {
 
     #[test]
     fn a_parallel_slot_is_held_a_little_longer_than_the_call() {
-        let charging = Charging { requests: RequestsCharged::Arrival, tokens: TokensCharged::Reserve };
-        let held = |finish| held(Unit::Parallel, Duration::ZERO, charging, &course(Some(3), finish));
+        let charging =
+            Charging { requests: RequestsCharged::Arrival, tokens: TokensCharged::Reserve, price: PRICE };
+        let held = |finish| held(Unit::Parallel, &Span::InFlight, charging, &course(Some(3), finish));
         assert_eq!((held(None).amount, held(None).until, held(None).returnable), (1, None, 1));
         assert_eq!(held(ended(4, EXACT)).until, Some(second(4) + Duration::from_millis(100)));
         assert_eq!(held(aborted(4, EXACT)).until, Some(second(9)));
@@ -326,6 +316,8 @@ mod tests {
             let amounts = [Unit::Tokens, Unit::InputTokens, Unit::OutputTokens]
                 .map(|unit| amount(unit, charged, finish));
             assert_eq!(amounts, [tokens, input, output], "{charged:?} {finish:?}");
+            let credits = 1_000 + input * 2 + output * 4;
+            assert_eq!(amount(Unit::Credits, charged, finish), credits, "{charged:?} {finish:?}");
         }
     }
 
@@ -334,15 +326,29 @@ mod tests {
         let huge = Charge::Exact(Usage { input_tokens: u64::MAX, output_tokens: u64::MAX });
         for tokens in [TokensCharged::Usage, TokensCharged::Reserve, TokensCharged::Unknown] {
             assert_eq!(amount(Unit::Tokens, tokens, ended(9, huge)), MAX_TOKENS);
+            assert_eq!(amount(Unit::Credits, tokens, ended(9, huge)), MAX_MICRO_CREDITS);
         }
     }
 
     #[test]
-    fn windows_are_lengthened_by_a_ten_thousandth_and_rounded_up() {
-        let lengthened = |length| lengthened(Window::Sliding(length)).as_micros();
-        assert_eq!(lengthened(Duration::from_secs(60)), 60_006_000);
-        assert_eq!(lengthened(Duration::from_micros(1)), 2);
-        assert_eq!(lengthened(Duration::from_nanos(1)), 1);
-        assert_eq!(super::lengthened(Window::InFlight), Duration::ZERO);
+    fn what_may_come_back_is_what_an_exact_report_of_nothing_would_give_back() {
+        let units = [
+            Unit::Requests,
+            Unit::Tokens,
+            Unit::InputTokens,
+            Unit::OutputTokens,
+            Unit::Credits,
+            Unit::Parallel,
+        ];
+        for (tokens, expected) in [
+            (TokensCharged::Usage, [0, 150, 100, 50, 400, 1]),
+            (TokensCharged::Reserve, [0, 100, 100, 0, 200, 1]),
+            (TokensCharged::Unknown, [0, 100, 100, 0, 200, 1]),
+        ] {
+            let charging = Charging { requests: RequestsCharged::Unknown, tokens, price: PRICE };
+            let open = course(None, None);
+            let returnable = units.map(|unit| held(unit, &WINDOW, charging, &open).returnable);
+            assert_eq!(returnable, expected, "{tokens:?}");
+        }
     }
 }

@@ -1,18 +1,29 @@
 //! Which limits bind which model: the same on every account of a provider.
 
+use std::time::Duration;
+
 use crate::domain::limit::{Limit, Scope, Unit};
 use crate::domain::provider::{ModelSpec, ProviderSpec};
 use crate::domain::usage::Usage;
 
 use super::demand::ModelIndex;
-use super::hold_rule;
+use super::hold_rule::Charging;
+use super::span::Span;
 
 /// The limits that each account has a budget for, in one order, and the ones among them that bind each model.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) places: Vec<Place>,
-    /// Positions in `places`, per model.
-    bound: Vec<Vec<usize>>,
+    /// Per model.
+    bound: Vec<Bound>,
+}
+
+/// What binds one model.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// Positions in the layout's `places`.
+    pub(super) places: Vec<usize>,
+    pub(super) charging: Charging,
 }
 
 /// One limit and whose use it adds up.
@@ -21,11 +32,13 @@ pub(super) struct Place {
     /// `account`, `pool:NAME` or `model:ID`.
     pub(super) scope: String,
     pub(super) limit: Limit,
+    pub(super) span: Span,
 }
 
 impl Layout {
     pub(super) fn new(spec: &ProviderSpec) -> Self {
-        let mut layout = Self { places: Vec::new(), bound: vec![Vec::new(); spec.models.len()] };
+        let unbound = |model| Bound { places: Vec::new(), charging: Charging::of(spec, model) };
+        let mut layout = Self { places: Vec::new(), bound: spec.models.iter().map(unbound).collect() };
         for limit in &spec.limits {
             match &limit.scope {
                 Scope::Account => layout.bind("account".to_owned(), limit, spec, |_| true),
@@ -44,25 +57,35 @@ impl Layout {
     }
 
     /// The budgets that an attempt on `model` is taken from; `None` for a model that the provider has not.
-    pub(super) fn bound(&self, model: ModelIndex) -> Option<&[usize]> {
-        self.bound.get(model.0).map(Vec::as_slice)
+    pub(super) fn bound(&self, model: ModelIndex) -> Option<&Bound> {
+        self.bound.get(model.0)
     }
 
     /// Whether those budgets, all of them empty, would have room for it.
-    pub(super) fn can_ever_fit(&self, bound: &[usize], reserved: Usage) -> bool {
-        self.limits(bound).all(|limit| hold_rule::units(limit.unit, reserved) <= limit.max)
+    pub(super) fn can_ever_fit(&self, bound: &Bound, reserved: Usage) -> bool {
+        self.limits(bound).all(|limit| bound.charging.units(limit.unit, reserved) <= limit.max)
     }
 
-    /// Whether any limit on tokens binds that model.
+    /// Whether any limit binds that model that counts tokens, or what they cost.
     pub(super) fn has_token_limits(&self, model: ModelIndex) -> bool {
-        self.limits(self.bound(model).unwrap_or_default()).any(|limit| match limit.unit {
-            Unit::Tokens | Unit::InputTokens | Unit::OutputTokens => true,
+        self.bound(model).into_iter().flat_map(|bound| self.limits(bound)).any(|limit| match limit.unit {
+            Unit::Tokens | Unit::InputTokens | Unit::OutputTokens | Unit::Credits => true,
             Unit::Requests | Unit::Parallel => false,
         })
     }
 
-    fn limits(&self, bound: &[usize]) -> impl Iterator<Item = &Limit> {
-        bound.iter().filter_map(|&index| self.places.get(index)).map(|place| &place.limit)
+    /// How long anything is held after its last count, at most.
+    pub(super) fn longest_hold(&self) -> Duration {
+        self.places.iter().map(|place| place.span.longest()).max().unwrap_or_default()
+    }
+
+    /// The places that bind, in order.
+    pub(super) fn binding(&self, bound: &Bound) -> impl Iterator<Item = &Place> {
+        bound.places.iter().filter_map(|&index| self.places.get(index))
+    }
+
+    fn limits(&self, bound: &Bound) -> impl Iterator<Item = &Limit> {
+        self.binding(bound).map(|place| &place.limit)
     }
 
     fn bind(
@@ -73,17 +96,18 @@ impl Layout {
         binds: impl Fn(&ModelSpec) -> bool,
     ) {
         let place = self.places.len();
-        self.places.push(Place { scope, limit: limit.clone() });
+        self.places.push(Place { scope, limit: limit.clone(), span: Span::new(limit.window) });
         for (bound, model) in self.bound.iter_mut().zip(&spec.models) {
             if binds(model) {
-                bound.push(place);
+                bound.places.push(place);
             }
         }
     }
 
     fn bind_one(&mut self, model: usize, limit: &Limit, spec: &ProviderSpec) {
         let (Some(bound), Some(model)) = (self.bound.get_mut(model), spec.models.get(model)) else { return };
-        bound.push(self.places.len());
-        self.places.push(Place { scope: format!("model:{}", model.id), limit: limit.clone() });
+        bound.places.push(self.places.len());
+        let scope = format!("model:{}", model.id);
+        self.places.push(Place { scope, limit: limit.clone(), span: Span::new(limit.window) });
     }
 }

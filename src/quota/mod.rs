@@ -31,6 +31,7 @@ mod record;
 mod refusal;
 mod release_log;
 mod snapshot;
+mod span;
 mod spent;
 mod terms;
 

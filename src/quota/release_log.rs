@@ -1,9 +1,11 @@
 //! When how much of a budget comes back.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::domain::clock::Moment;
+
+use super::span::Span;
 
 /// Up to this maximum every release keeps its exact instant. Chosen: the exact log has at most as many entries
 /// as the budget has units, so up to here it is no longer than slots would make it.
@@ -21,33 +23,42 @@ const MIN_SLOT: Duration = Duration::from_millis(1);
 /// Bounded: with a maximum of up to [`EXACT_MAX`], one entry per attempt with at least one unit, all of which
 /// fitted under the maximum when they were taken, so at most `max` entries. Above it release instants are rounded
 /// *up* to slots, all of them between now and the furthest release, so at most
-/// (window + 5 s + longest send delay) / slot + 2 entries: about 1,030 for windows of minutes and more.
+/// (window + 5 s + longest send delay) / slot + 2 entries: about 1,030 for windows of minutes and more. A calendar's
+/// releases are few by themselves: one per reset. A restored book has no more than it had before.
+///
+/// One row of memory, sorted, not a tree: what comes is nearly always later than what is there, and a refusal, by
+/// far the most frequent answer when it is full, only walks along it.
 #[derive(Debug)]
 pub(super) struct ReleaseLog {
     /// In microseconds; 1 keeps instants exact.
     slot: i64,
-    releases: BTreeMap<Moment, u64>,
+    releases: VecDeque<(Moment, u64)>,
     sum: u64,
     /// Everything that was to be released until here is gone.
     latest: Moment,
 }
 
 impl ReleaseLog {
-    /// An empty log for a budget of `max` units per `window`.
-    pub(super) fn new(max: u64, window: Duration) -> Self {
-        let slot = (window / SLOTS_PER_WINDOW).max(MIN_SLOT).as_micros();
-        let slot = if max <= EXACT_MAX { 1 } else { i64::try_from(slot).unwrap_or(i64::MAX) };
+    /// An empty log for a budget of `max` units per `span`.
+    pub(super) fn new(max: u64, span: &Span) -> Self {
+        let slot = match span {
+            Span::Sliding(window) if max > EXACT_MAX => (*window / SLOTS_PER_WINDOW).max(MIN_SLOT),
+            Span::InFlight if max > EXACT_MAX => MIN_SLOT,
+            Span::Sliding(_) | Span::InFlight | Span::Calendar(_) => Duration::from_micros(1),
+        };
+        let slot = i64::try_from(slot.as_micros()).unwrap_or(i64::MAX);
         let latest = Moment::from_unix_micros(i64::MIN);
-        Self { slot, releases: BTreeMap::new(), sum: 0, latest }
+        Self { slot, releases: VecDeque::new(), sum: 0, latest }
     }
 
     /// Drops what is released by `now`; an earlier `now` than the latest seen changes nothing.
     pub(super) fn advance(&mut self, now: Moment) {
         self.latest = self.latest.max(now);
-        while let Some(first) = self.releases.first_entry()
-            && *first.key() <= self.latest
+        while let Some((until, amount)) = self.releases.front().copied()
+            && until <= self.latest
         {
-            self.sum = self.sum.saturating_sub(first.remove());
+            self.releases.pop_front();
+            self.sum = self.sum.saturating_sub(amount);
         }
     }
 
@@ -55,8 +66,10 @@ impl ReleaseLog {
     pub(super) fn add(&mut self, until: Moment, amount: u64) -> Moment {
         let until = self.rounded_up(until);
         if until > self.latest && amount > 0 {
-            let entry = self.releases.entry(until).or_default();
-            *entry = entry.saturating_add(amount);
+            match self.find(until) {
+                Ok((_, entry)) => *entry = entry.saturating_add(amount),
+                Err(place) => self.releases.insert(place, (until, amount)),
+            }
             self.sum = self.sum.saturating_add(amount);
         }
         until
@@ -64,10 +77,10 @@ impl ReleaseLog {
 
     /// Takes back what [`ReleaseLog::add`] wrote down; nothing where it was released since.
     pub(super) fn remove(&mut self, until: Moment, amount: u64) {
-        let Some(entry) = self.releases.get_mut(&until) else { return };
+        let Ok((place, entry)) = self.find(until) else { return };
         *entry = entry.saturating_sub(amount);
         if *entry == 0 {
-            self.releases.remove(&until);
+            self.releases.remove(place);
         }
         self.sum = self.sum.saturating_sub(amount);
     }
@@ -79,8 +92,8 @@ impl ReleaseLog {
 
     /// Everything not released by `now`, without dropping what is.
     pub(super) fn sum_at(&self, now: Moment) -> u64 {
-        let released: u64 = self.releases.range(..=now).map(|(_, amount)| amount).sum();
-        self.sum.saturating_sub(released)
+        let due = self.releases.iter().take_while(|(until, _)| *until <= now);
+        self.sum.saturating_sub(due.map(|(_, amount)| amount).sum())
     }
 
     /// The instant by which `amount` will have been released; `None` when that is more than there is.
@@ -88,11 +101,18 @@ impl ReleaseLog {
         if amount == 0 {
             return Some(self.latest);
         }
-        let mut freed = 0_u64;
-        self.releases.iter().find_map(|(until, released)| {
-            freed = freed.saturating_add(*released);
-            (freed >= amount).then_some(*until)
-        })
+        let kept = self.sum.checked_sub(amount)?;
+        if amount <= kept {
+            return passing(self.releases.iter(), amount - 1);
+        }
+        // From the far end: it is the first release that leaves no more than `kept`, which comes sooner from there.
+        passing(self.releases.iter().rev(), kept)
+    }
+
+    /// Where that instant stands and what is written there, or where it would stand.
+    fn find(&mut self, until: Moment) -> Result<(usize, &mut u64), usize> {
+        let place = self.releases.binary_search_by_key(&until, |(until, _)| *until)?;
+        self.releases.get_mut(place).map(|(_, amount)| (place, amount)).ok_or(place)
     }
 
     fn rounded_up(&self, until: Moment) -> Moment {
@@ -108,11 +128,21 @@ impl ReleaseLog {
     }
 }
 
+/// The first of those entries with which their sum passes `amount`.
+fn passing<'a>(mut entries: impl Iterator<Item = &'a (Moment, u64)>, amount: u64) -> Option<Moment> {
+    let mut sum = 0_u64;
+    let entry = entries.find(|(_, one)| {
+        sum = sum.saturating_add(*one);
+        sum > amount
+    });
+    entry.map(|(until, _)| *until)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Span = Span::Sliding(Duration::from_secs(60));
 
     fn at(micros: i64) -> Moment {
         Moment::from_unix_micros(micros)
@@ -120,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_small_budget_keeps_exact_instants() {
-        let mut log = ReleaseLog::new(1024, MINUTE);
+        let mut log = ReleaseLog::new(1024, &MINUTE);
         assert_eq!(log.add(at(12_345), 3), at(12_345));
         log.advance(at(12_344));
         assert_eq!(log.sum(), 3);
@@ -130,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_large_budget_rounds_releases_up_and_stays_bounded() {
-        let mut log = ReleaseLog::new(1_000_000, MINUTE);
+        let mut log = ReleaseLog::new(1_000_000, &MINUTE);
         for micros in 0..60_000 {
             let until = log.add(at(micros * 1000 + 1), 1);
             assert!(until > at(micros * 1000) && until <= at(micros * 1000 + 1 + 60_000_000 / 1024));
@@ -141,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_was_released_is_not_taken_back_twice() {
-        let mut log = ReleaseLog::new(10, MINUTE);
+        let mut log = ReleaseLog::new(10, &MINUTE);
         let first = log.add(at(10), 4);
         log.add(at(20), 5);
         log.advance(at(10));
@@ -151,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_comes_too_late_to_matter_is_not_written_down() {
-        let mut log = ReleaseLog::new(10, MINUTE);
+        let mut log = ReleaseLog::new(10, &MINUTE);
         log.advance(at(100));
         let until = log.add(at(100), 4);
         assert_eq!(log.sum(), 0);
@@ -161,17 +191,19 @@ mod tests {
 
     #[test]
     fn the_instant_of_enough_room_is_found() {
-        let mut log = ReleaseLog::new(10, MINUTE);
+        let mut log = ReleaseLog::new(10, &MINUTE);
         log.add(at(10), 4);
         log.add(at(20), 5);
+        assert_eq!(log.instant_freeing(1), Some(at(10)));
         assert_eq!(log.instant_freeing(4), Some(at(10)));
         assert_eq!(log.instant_freeing(5), Some(at(20)));
+        assert_eq!(log.instant_freeing(9), Some(at(20)));
         assert_eq!(log.instant_freeing(10), None);
     }
 
     #[test]
     fn looking_at_a_later_instant_changes_nothing() {
-        let mut log = ReleaseLog::new(10, MINUTE);
+        let mut log = ReleaseLog::new(10, &MINUTE);
         log.add(at(10), 4);
         log.add(at(20), 5);
         assert_eq!(log.sum_at(at(10)), 5);

@@ -21,8 +21,11 @@ pub struct BudgetSnapshot {
     pub account: String,
     /// `account`, `pool:NAME` or `model:ID`.
     pub scope: String,
+    /// What `max` and `held` are numbers of: `requests`, `tokens`, … or `micro_credits`.
     pub unit: &'static str,
-    /// As stated, in milliseconds; `None` for what only counts what is in flight.
+    /// As configured: `60s`, `spacing:1s`, `day@UTC`; `in flight` for what only counts that.
+    pub window: String,
+    /// A sliding window or a spacing in milliseconds; `None` for calendars and for what is counted in flight.
     pub window_ms: Option<u64>,
     pub max: u64,
     /// More than `max` where attempts used more than was estimated.

@@ -7,7 +7,7 @@ use crate::domain::limit::{Unit, Window};
 use crate::domain::provider::ProviderSpec;
 
 use super::demand::ModelIndex;
-use super::hold_rule::{self, Charging};
+use super::hold_rule;
 use super::layout::{Layout, Place};
 use super::record::HoldRecord;
 
@@ -16,7 +16,6 @@ use super::record::HoldRecord;
 #[derive(Debug)]
 pub struct Terms {
     layout: Layout,
-    charging: Charging,
 }
 
 /// One limit that binds, within one account.
@@ -28,7 +27,7 @@ pub struct Term<'a> {
 /// What an attempt holds of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// In the limit's unit.
+    /// In the limit's unit, credits in millionths.
     pub amount: u64,
     /// The last instant at which upstream can have counted it; `None` while nobody knows.
     pub last_count: Option<Moment>,
@@ -38,38 +37,43 @@ pub struct Claim {
 
 impl Terms {
     pub fn new(spec: &ProviderSpec) -> Self {
-        Self { layout: Layout::new(spec), charging: Charging::of(spec) }
+        Self { layout: Layout::new(spec) }
     }
 
     /// All limits of an account, in one order.
     pub fn all(&self) -> impl Iterator<Item = Term<'_>> {
-        self.layout.places.iter().map(|place| Term { place })
+        self.layout.places.iter().map(Term::of)
     }
 
     /// The limits that an attempt on `model` is taken from, in one order; none for a model that the provider has not.
     pub fn binding(&self, model: ModelIndex) -> impl Iterator<Item = Term<'_>> {
-        let bound = self.layout.bound(model).unwrap_or_default();
-        bound.iter().filter_map(|&index| self.layout.places.get(index)).map(|place| Term { place })
+        self.layout.bound(model).into_iter().flat_map(|bound| self.layout.binding(bound)).map(Term::of)
     }
 
     /// What the attempt holds of each of them, as far as is recorded: an attempt without a finish is taken to go on.
     pub fn claims(&self, record: &HoldRecord) -> impl Iterator<Item = (Term<'_>, Claim)> {
-        let (charging, course) = (self.charging, record.course());
-        self.binding(record.model).map(move |term| {
-            let window = hold_rule::lengthened(term.window());
-            let held = hold_rule::held(term.unit(), window, charging, &course);
-            let last_count = hold_rule::last_count(term.unit(), charging, &course);
-            (term, Claim { amount: held.amount, last_count, until: held.until })
+        let course = record.course();
+        self.layout.bound(record.model).into_iter().flat_map(move |bound| {
+            self.layout.binding(bound).map(move |place| {
+                let (unit, charging) = (place.limit.unit, bound.charging);
+                let held = hold_rule::held(unit, &place.span, charging, &course);
+                let last_count = hold_rule::last_count(unit, charging, &course);
+                (Term::of(place), Claim { amount: held.amount, last_count, until: held.until })
+            })
         })
     }
 
     /// No attempt holds anything longer than this after the last instant at which it can have been counted.
     pub fn longest_hold(&self) -> Duration {
-        self.all().map(|term| hold_rule::lengthened(term.window())).max().unwrap_or_default()
+        self.layout.longest_hold()
     }
 }
 
 impl<'a> Term<'a> {
+    pub(super) fn of(place: &'a Place) -> Self {
+        Self { place }
+    }
+
     /// `account`, `pool:NAME` or `model:ID`.
     pub fn scope(self) -> &'a str {
         &self.place.scope
@@ -79,7 +83,7 @@ impl<'a> Term<'a> {
         self.place.limit.unit
     }
 
-    /// In the limit's unit.
+    /// In the limit's unit, credits in millionths.
     pub fn max(self) -> u64 {
         self.place.limit.max
     }
@@ -91,7 +95,7 @@ impl<'a> Term<'a> {
 
     /// When units are free again that upstream counted at `last_count` at the latest.
     pub fn release(self, last_count: Moment) -> Moment {
-        last_count + hold_rule::lengthened(self.window())
+        self.place.span.release(last_count)
     }
 }
 

@@ -71,6 +71,7 @@ fn model(id: &str, pool: Option<&str>) -> ModelSpec {
         max_output_tokens: None,
         capabilities: Capabilities::default(),
         pool: pool.map(str::to_owned),
+        price: None,
         limits: Vec::new(),
         enabled: true,
         disabled_reason: None,
@@ -321,10 +322,12 @@ fn a_snapshot_reads_well_as_json() {
     let hold = granted(book.reserve(start(), &small()));
     book.cool_down(AccountIndex(0), Some(ALONE), Moment::NEVER);
     let json = serde_json::to_string(&book.snapshot(start())).unwrap();
-    let budget =
-        r#"{"account":"env-0","scope":"account","unit":"requests","window_ms":60000,"max":30,"held":1}"#;
+    let budget = r#"{"account":"env-0","scope":"account","unit":"requests","window":"60s","window_ms":60000,"max":30,"held":1}"#;
     assert!(json.contains(budget), "{json}");
-    assert!(json.contains(r#""unit":"parallel","window_ms":null,"max":2,"held":1"#), "{json}");
+    assert!(
+        json.contains(r#""unit":"parallel","window":"in flight","window_ms":null,"max":2,"held":1"#),
+        "{json}"
+    );
     assert!(json.contains(r#""open_holds":1"#) && json.contains(r#""model":"alone""#), "{json}");
     book.settle(start(), hold, Spent::NotSent);
 }

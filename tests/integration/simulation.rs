@@ -52,6 +52,7 @@ fn spec(id: &str, documented_limits: Vec<Limit>) -> ProviderSpec {
             max_output_tokens: None,
             capabilities: Capabilities::default(),
             pool: None,
+            price: None,
             limits: Vec::new(),
             enabled: true,
             disabled_reason: None,

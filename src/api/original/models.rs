@@ -75,7 +75,8 @@ fn tightest(provider: &ProviderSpec, model: &ModelSpec, unit: Unit, length: Dura
     };
     let limits = provider.limits.iter().filter(applies).chain(&model.limits);
     limits
-        .filter(|limit| limit.unit == unit && limit.window == Window::Sliding(length))
+        .filter(|limit| limit.unit == unit)
+        .filter(|limit| limit.window == Window::Sliding(length) || (length == DAY && limit.window.is_day()))
         .map(|limit| limit.max)
         .min()
 }
