@@ -38,6 +38,8 @@ mod terms;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 pub use answer::{Answer, Ticket};
