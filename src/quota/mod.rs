@@ -41,6 +41,8 @@ mod properties;
 mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod utilisation;
 
 pub use answer::{Answer, Ticket};
 pub use book::Book;

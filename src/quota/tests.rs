@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use crate::domain::calendar::{Calendar, Period, Zone};
 use crate::domain::clock::Moment;
 use crate::domain::ids::ProviderId;
 use crate::domain::limit::{Limit, RequestsCharged, Scope, TokensCharged, Unit, Window};
+use crate::domain::price::Price;
 use crate::domain::provider::{
     AccountSpec, Auth, Capabilities, Dialect, ModelSpec, ProviderSpec, Quirks, StreamUsage, Timeouts,
 };
@@ -385,4 +387,129 @@ fn a_restored_book_holds_what_the_one_before_it_held() {
     );
     before.settle(restart, ended, Spent::NotSent);
     before.settle(restart, open, Spent::NotSent);
+}
+
+fn at(text: &str) -> Moment {
+    Moment::from_unix_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
+}
+
+fn per_calendar(period: Period, zone: &str, unit: Unit, max: u64) -> Limit {
+    let calendar = Calendar { period, zone: Zone::named(zone).unwrap() };
+    Limit { scope: Scope::Account, unit, max, window: Window::Calendar(calendar) }
+}
+
+#[test]
+fn an_attempt_that_straddles_the_reset_is_in_both_days() {
+    let mut book = Book::new(&provider(1, vec![per_calendar(Period::Day, "UTC", Unit::Requests, 1)]));
+    let mut hold = granted(book.reserve(at("2026-11-22T23:59:50Z"), &small()));
+    // In flight over midnight: whichever day counts it, the other may not be used up by somebody else.
+    let after = at("2026-11-23T00:00:10Z");
+    assert_eq!(refused(book.reserve(after, &small())), Refusal::NotUntil(at("2026-11-24T00:00:05Z")));
+    book.first_byte(after, &mut hold);
+    book.settle(after, hold, Spent::Ended(exact(1, 1)));
+    assert_eq!(refused(book.reserve(after, &small())), Refusal::NotUntil(at("2026-11-24T00:00:05Z")));
+}
+
+#[test]
+fn five_seconds_around_the_reset_belong_to_both_days() {
+    for (first_byte, free) in [
+        ("2026-11-22T23:59:54.999999Z", "2026-11-23T00:00:05Z"),
+        ("2026-11-22T23:59:55Z", "2026-11-24T00:00:05Z"),
+    ] {
+        let mut book = Book::new(&provider(1, vec![per_calendar(Period::Day, "UTC", Unit::Requests, 1)]));
+        let mut hold = granted(book.reserve(at("2026-11-22T23:59:50Z"), &small()));
+        book.first_byte(at(first_byte), &mut hold);
+        book.settle(at(first_byte), hold, Spent::Ended(exact(1, 1)));
+        let still = at("2026-11-23T00:00:04.999999Z");
+        assert_eq!(refused(book.reserve(still, &small())), Refusal::NotUntil(at(free)));
+        let next = granted(book.reserve(at(free), &small()));
+        book.settle(at(free), next, Spent::NotSent);
+    }
+}
+
+#[test]
+fn credits_are_counted_by_the_models_price() {
+    let mut spec = provider(1, vec![per_calendar(Period::Month, "UTC", Unit::Credits, 100_000)]);
+    spec.models[0].price = Some(Price { per_request: 0, per_1k_input: 4_000, per_1k_output: 20_000 });
+    spec.models[1].price = Some(Price { per_request: 30_000, ..Price::default() });
+    let mut book = Book::new(&spec);
+    assert!(book.has_token_limits(POOLED));
+    let now = at("2028-02-29T12:00:00Z");
+    assert_eq!(refused(book.reserve(now, &demand(POOLED, 25_000, 1))), Refusal::TooLarge);
+    let hold = granted(book.reserve(now, &demand(POOLED, 10_000, 3_000)));
+    assert_eq!(held(&book, now), [100_000]);
+    let flat = demand(ALONE, 9, 9);
+    assert_eq!(
+        refused(book.reserve(now, &flat)),
+        Refusal::NotUntil(now + SECOND),
+        "unused tokens may come back"
+    );
+    book.settle(now, hold, Spent::Ended(exact(10_000, 1_501)));
+    assert_eq!(held(&book, now), [70_020]);
+    assert_eq!(refused(book.reserve(now, &flat)), Refusal::NotUntil(at("2028-03-01T00:00:05Z")));
+    let budget = &book.snapshot(now).budgets[0];
+    assert_eq!((budget.unit, budget.window.as_str(), budget.window_ms), ("micro_credits", "month@UTC", None));
+}
+
+#[test]
+fn a_block_holds_the_chosen_limits_of_one_account_for_one_window() {
+    let limits = vec![
+        per_minute(Scope::Account, Unit::Requests, 3),
+        per_calendar(Period::Day, "Asia/Tokyo", Unit::Tokens, 100),
+        parallel(2),
+    ];
+    let mut book = Book::new(&provider(2, limits));
+    let now = at("2026-11-23T10:00:00Z");
+    book.block(now, AccountIndex(0), now, |term| term.unit() != Unit::Tokens);
+    let late = 5 * SECOND;
+    assert_eq!(held(&book, now), [3, 0, 2, 0, 0, 0]);
+    assert_eq!(held(&book, now + late), [3, 0, 0, 0, 0, 0]);
+    assert_eq!(held(&book, now + late + LONG_MINUTE), [0; 6]);
+    let hold = granted(book.reserve(now, &small()));
+    assert_eq!(hold.account(), AccountIndex(1));
+    book.settle(now, hold, Spent::NotSent);
+    book.block(now, AccountIndex(1), now, |_| true);
+    assert_eq!(refused(book.reserve(now, &small())), Refusal::NotUntil(now + late + LONG_MINUTE));
+    let midnight = at("2026-11-23T15:00:05Z");
+    book.block(now, AccountIndex(0), now, |_| true);
+    assert_eq!(refused(book.reserve(now, &small())), Refusal::NotUntil(midnight));
+    let hold = granted(book.reserve(midnight, &small()));
+    book.settle(midnight, hold, Spent::NotSent);
+}
+
+#[test]
+fn a_block_of_long_ago_holds_nothing_any_more() {
+    let mut book = Book::new(&provider(1, vec![per_minute(Scope::Account, Unit::Requests, 3)]));
+    book.block(start() + 2 * MINUTE, AccountIndex(0), start(), |_| true);
+    assert_eq!(held(&book, start() + 2 * MINUTE), [0]);
+}
+
+#[test]
+fn a_smaller_maximum_after_a_restart_is_debt() {
+    let spec = |max| provider(1, vec![per_calendar(Period::Day, "UTC", Unit::Requests, max)]);
+    let mut before = Book::new(&spec(5));
+    let now = at("2026-11-22T20:00:00Z");
+    let records: Vec<HoldRecord> = (0..5)
+        .map(|_| {
+            let hold = granted(before.reserve(now, &small()));
+            let record = HoldRecord { finish: Finish::of(Spent::Ended(exact(1, 1)), now), ..hold.record() };
+            before.settle(now, hold, Spent::Ended(exact(1, 1)));
+            record
+        })
+        .collect();
+    for (max, refusal) in [(2, true), (5, true), (6, false)] {
+        let mut after = Book::new(&spec(max));
+        records.iter().for_each(|record| after.restore(now, record));
+        assert_eq!(held(&after, now), [5]);
+        match after.reserve(now, &small()) {
+            Answer::Granted(hold) => {
+                assert!(!refusal, "{max}");
+                after.settle(now, hold, Spent::NotSent);
+            }
+            answer => {
+                assert!(refusal, "{max}");
+                assert_eq!(refused(answer), Refusal::NotUntil(at("2026-11-23T00:00:05Z")));
+            }
+        }
+    }
 }
