@@ -135,7 +135,7 @@ fn fitting(
     None
 }
 
-fn scope(value: &Value) -> Parsed<Scope> {
+pub(super) fn scope(value: &Value) -> Parsed<Scope> {
     let scope = match value.as_str() {
         Some("account") => Some(Scope::Account),
         Some("model") => Some(Scope::Model),

@@ -29,6 +29,7 @@ mod scalar;
 mod server;
 mod settings;
 mod shipped;
+mod signals;
 mod size;
 mod stats;
 mod store;

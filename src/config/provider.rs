@@ -9,7 +9,7 @@ use super::environment::Environment;
 use super::model::{self, Model};
 use super::reader::Section;
 use super::scalar::{boolean, choice, provider_id, text};
-use super::{account, limit, provider_checks, quirks, timeouts};
+use super::{account, limit, provider_checks, quirks, signals, timeouts};
 
 const DIALECTS: [(&str, Dialect); 1] = [("openai", Dialect::OpenAi)];
 const AUTHS: [(&str, Auth); 2] = [("bearer", Auth::Bearer), ("none", Auth::None)];
@@ -41,6 +41,7 @@ pub(super) fn read(section: &mut Section<'_>, around: Surroundings<'_>) -> Optio
     let trains_on_data = section.or("trains_on_data", true, boolean);
     let accounts = account::read(section, auth, around.environment);
     let quirks = quirks::read(section);
+    let signals = signals::read(section);
     let timeouts = timeouts::read_over(section, around.timeouts);
     let documented_limits = limit::read_list(section, "documented_limit", &Scope::Account);
     provider_checks::check_documented(section, documented_limits.as_deref());
@@ -66,6 +67,7 @@ pub(super) fn read(section: &mut Section<'_>, around: Surroundings<'_>) -> Optio
         models,
         accounts: accounts.accounts,
         quirks: quirks?,
+        signals: signals?,
         timeouts: timeouts?,
     })
 }

@@ -26,6 +26,7 @@ pub(super) fn spec(id: &str, documented_limits: Vec<Limit>) -> ProviderSpec {
         documented_limits,
         models: vec![model()],
         accounts: Vec::new(),
+        signals: crate::domain::signals::Signals::default(),
         quirks: Quirks {
             drop_fields: Vec::new(),
             rename_fields: Vec::new(),

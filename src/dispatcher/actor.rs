@@ -68,7 +68,8 @@ impl Dispatcher {
     fn open(&self, dispatch: Dispatch) -> Box<Job> {
         let Dispatch { request, completion, max_wait, reply } = dispatch;
         let max_wait = max_wait.map_or(self.settings.max_wait, |wait| wait.min(self.settings.max_wait));
-        let route = Route { wait_until: self.clock.now() + max_wait, ..Route::default() };
+        let opened_at = self.clock.now();
+        let route = Route { opened_at, wait_until: opened_at + max_wait, ..Route::default() };
         Box::new(Job { request, completion, reply, route })
     }
 

@@ -87,6 +87,8 @@ pub(super) fn next_step(route: &mut Route, now: Moment) -> Step {
 fn nobody(route: &Route, now: Moment) -> GatewayError {
     let failed = route.last_failure.as_ref().filter(|failure| failure.kind != FailureKind::TooLarge);
     match (failed, route.off_until) {
+        // Nobody else was there to ask: what is wrong is the request, and the client is told what.
+        (Some(failure), _) if is_requests_fault(failure.kind) => rejected(failure),
         (Some(failure), off_until) => unavailable(
             format!("every provider that could answer failed; the last one: {}", failure.kind.explanation()),
             off_until,
@@ -100,6 +102,10 @@ fn nobody(route: &Route, now: Moment) -> GatewayError {
         (None, None) if route.is_too_large => too_large(),
         (None, None) => GatewayError::Internal,
     }
+}
+
+fn is_requests_fault(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::ContentPolicy | FailureKind::Unsupported)
 }
 
 fn unavailable(message: String, off_until: Option<Moment>, now: Moment) -> GatewayError {

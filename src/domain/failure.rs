@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::clock::Moment;
+use super::signals::{Period, RefusedLimit};
+
 /// What went wrong, as far as the next step depends on it. The text is a metric label: it never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureKind {
@@ -10,18 +13,28 @@ pub enum FailureKind {
     /// The connection closed before an answer began; it may have been a stale one from the pool.
     Closed,
     Timeout(Phase),
-    /// 429: the upstream says that there is no room.
+    /// A limit of ours is used up, says the upstream; mostly 429.
     RateLimited,
-    /// 401 or 403: the account's key is not accepted.
+    /// The upstream, or this model there, is busy: no limit of ours.
+    Overloaded,
+    /// The account's key is not accepted; mostly 401 or 403.
     Unauthorized,
-    /// 402: the account is out of credit.
+    /// The account is out of credit; mostly 402.
     PaymentRequired,
-    /// 404 or 410: the model is not there.
+    /// The model is not there, or not for this account; mostly 404 or 410.
     ModelGone,
-    /// 413: this request can never fit there.
+    /// This request can never fit there; mostly 413.
     TooLarge,
-    /// 400 or 422: the upstream finds the request wrong.
+    /// The model there cannot do what the request needs: tools, images, a format.
+    Unsupported,
+    /// The provider's policy forbids the content.
+    ContentPolicy,
+    /// The model said nothing, or nothing that the provider could read.
+    NoAnswer,
+    /// The upstream finds the request wrong; mostly 400 or 422.
     InvalidRequest,
+    /// Not the provider's API has answered but a firewall, or a page: 403 or 404 without JSON.
+    Misdirected,
     /// 5xx, or an error reported inside a 200.
     Upstream,
     /// An answer that is not what the dialect says: not JSON, the wrong shape, too large, cut.
@@ -45,11 +58,16 @@ impl FailureKind {
             Self::Timeout(Phase::Stall) => "timeout_stall",
             Self::Timeout(Phase::Total) => "timeout_total",
             Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
             Self::Unauthorized => "unauthorized",
             Self::PaymentRequired => "payment_required",
             Self::ModelGone => "model_gone",
             Self::TooLarge => "too_large",
+            Self::Unsupported => "unsupported",
+            Self::ContentPolicy => "content_policy",
+            Self::NoAnswer => "no_answer",
             Self::InvalidRequest => "invalid_request",
+            Self::Misdirected => "misdirected",
             Self::Upstream => "upstream",
             Self::Protocol => "protocol",
         }
@@ -64,11 +82,16 @@ impl FailureKind {
             Self::Closed => "the provider closed the connection",
             Self::Timeout(_) => "the provider did not answer in time",
             Self::RateLimited => "the provider is at its limit",
+            Self::Overloaded => "the provider is busy",
             Self::Unauthorized => "the provider refused the operator's key",
             Self::PaymentRequired => "the provider asks for payment",
             Self::ModelGone => "the provider does not have this model",
             Self::TooLarge => "the request is too large for the provider",
+            Self::Unsupported => "the provider cannot do what the request needs",
+            Self::ContentPolicy => "the provider's policy forbids the content",
+            Self::NoAnswer => "the model said nothing",
             Self::InvalidRequest => "the provider refused the request",
+            Self::Misdirected => "something other than the provider's API answered",
             Self::Upstream => "the provider reported an error",
             Self::Protocol => "the provider sent an answer that makes no sense",
         }
@@ -88,13 +111,47 @@ pub struct UpstreamFailure {
     /// The upstream's own words, bounded and without control characters. They may repeat a prompt or name an
     /// account: never for the log, and for the client only where it is told what is wrong with its request.
     pub message: Option<String>,
+    /// The error's codes and classes as the upstream spells them: data to classify by, never shown.
+    pub codes: Vec<String>,
     /// When the upstream said to come back.
-    pub retry_after: Option<Duration>,
+    pub retry: Option<RetryHint>,
+    /// Which limit it was about, where that is known.
+    pub limit: Option<Box<RefusedLimit>>,
+}
+
+/// When an upstream says to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryHint {
+    After(Duration),
+    At(Moment),
+}
+
+impl RetryHint {
+    /// The instant that is meant by one who says so at `now`.
+    pub fn instant(self, now: Moment) -> Moment {
+        match self {
+            Self::After(delay) => now + delay,
+            Self::At(instant) => instant,
+        }
+    }
 }
 
 impl UpstreamFailure {
+    /// Over what time the limit counts that it was about, where that is known.
+    pub fn period(&self) -> Option<Period> {
+        self.limit.as_ref()?.period
+    }
+
     pub fn new(kind: FailureKind, detail: &str) -> Self {
-        Self { kind, status: None, detail: bounded(detail), message: None, retry_after: None }
+        Self {
+            kind,
+            status: None,
+            detail: bounded(detail),
+            message: None,
+            codes: Vec::new(),
+            retry: None,
+            limit: None,
+        }
     }
 
     /// The same with the upstream's own words.

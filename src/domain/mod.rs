@@ -5,6 +5,7 @@
 pub mod calendar;
 pub mod chat;
 pub mod clock;
+pub mod consequence;
 pub mod error_chain;
 pub mod failure;
 pub mod ids;
@@ -13,4 +14,5 @@ pub mod panics;
 pub mod price;
 pub mod provider;
 pub mod secret;
+pub mod signals;
 pub mod usage;

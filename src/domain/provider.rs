@@ -6,6 +6,7 @@ use super::ids::{ModelNumber, ProviderId};
 use super::limit::{Limit, RequestsCharged, TokensCharged};
 use super::price::Price;
 use super::secret::Secret;
+use super::signals::Signals;
 
 /// The wire format that a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub struct Timeouts {
     pub first_token: Duration,
     /// Of a stream: the longest silence after the first event.
     pub stall: Duration,
-    /// From the start of an attempt to its end.
+    /// From the request's arrival to the end of its answer: what is left of it bounds an attempt.
     pub total: Duration,
 }
 
@@ -140,6 +141,7 @@ pub struct ProviderSpec {
     pub models: Vec<ModelSpec>,
     pub accounts: Vec<AccountSpec>,
     pub quirks: Quirks,
+    pub signals: Signals,
     pub timeouts: Timeouts,
 }
 

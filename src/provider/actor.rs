@@ -14,6 +14,7 @@ use super::messages::{LedgerAnswered, ObserveProvider, Returned, Try, Verdict};
 use super::probe::Probe;
 use super::shared::ProviderShared;
 use super::transport::{TlsConfig, Transport};
+use crate::domain::failure::{FailureKind, Phase, UpstreamFailure};
 use crate::domain::limit::TokensCharged;
 use crate::domain::provider::ModelSpec;
 use crate::quota::{Answer, Demand, Hold, ModelIndex, Refusal, Ticket};
@@ -78,10 +79,23 @@ impl ProviderActor {
         let Some(model) = self.shared.model(attempt.model) else {
             return self.give_back(attempt, Refusal::TooLarge);
         };
+        if attempt.job.patience(&self.shared.spec().timeouts, self.shared.clock().now()).0.is_zero() {
+            return Self::overdue(attempt);
+        }
         let (demand, added_output_cap) = self.demand(&attempt.job, model, attempt.model);
         let (answer, probe) = self.shared.reserve(&demand);
         self.follow(answer, Reserving { attempt, added_output_cap, probe });
     }
+
+    /// The time for the whole request is over before this attempt has begun: no fault of the provider's.
+    fn overdue(Try { job, back, .. }: Try) {
+        let failure = UpstreamFailure::new(
+            FailureKind::Timeout(Phase::Total),
+            "the time for the whole request is over",
+        );
+        back.do_send(Returned { job, verdict: Verdict::Failed(failure) });
+    }
+
     fn follow(&mut self, answer: Answer, reserving: Reserving) {
         match answer {
             Answer::Granted(hold) => self.begin(reserving, hold),

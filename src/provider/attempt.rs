@@ -8,16 +8,17 @@ use actix_web::rt::time::timeout;
 use futures_util::future::poll_fn;
 use send_wrapper::SendWrapper;
 
-use super::adapter::{Call, ErrorAnswer, Tokens, adapter};
+use super::adapter::{Call, ErrorAnswer, Said, Tokens, adapter};
 use super::answer::{Answer, Whole};
+use super::empty_answer;
 use super::guard::AttemptGuard;
 use super::job::Job;
 use super::messages::{Returned, Verdict};
+use super::opening::Opening;
 use super::served::Served;
 use super::stream::{Begun, EventStream, Events, Read};
 use super::transport::{Response, Transport};
-use crate::domain::clock::Moment;
-use crate::domain::failure::{FailureKind, Phase, UpstreamFailure};
+use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::usage::{Outcome, ServedBy};
 
 /// Everything that one attempt needs; runs as a task of its own on the worker's thread.
@@ -42,12 +43,11 @@ impl Attempt {
     /// upstream call, when the client leaves.
     pub(super) async fn run(mut self) {
         self.job.completion.count_attempt();
-        let started_at = self.guard.shared().clock().now();
         let Some((mut reply, outcome)) = self.outcome().await else { return };
         // The sender was lent out while the client was watched; it goes back into the job.
         std::mem::swap(&mut self.job.reply, &mut reply);
         match outcome {
-            Ok(success) => self.deliver(success, started_at),
+            Ok(success) => self.deliver(success),
             Err(failure) => self.give_back(failure),
         }
     }
@@ -70,11 +70,8 @@ impl Attempt {
     }
 
     async fn call(&mut self) -> Result<Success, UpstreamFailure> {
-        let timeouts = self.guard.shared().spec().timeouts;
-        let (limit, phase) = match self.job.request.streamed {
-            true => (timeouts.first_token.min(timeouts.total), Phase::FirstToken),
-            false => (timeouts.total, Phase::Total),
-        };
+        let shared = self.guard.shared();
+        let (limit, phase) = self.job.patience(&shared.spec().timeouts, shared.clock().now());
         match timeout(limit, self.exchange()).await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -86,6 +83,7 @@ impl Attempt {
     async fn exchange(&mut self) -> Result<Success, UpstreamFailure> {
         let response = self.send().await?;
         self.guard.first_byte();
+        self.heed(&response);
         if !(200..300).contains(&response.status) {
             return Err(self.error_answer(response).await);
         }
@@ -113,34 +111,72 @@ impl Attempt {
     }
 
     async fn error_answer(&self, response: Response) -> UpstreamFailure {
-        let (status, retry_after) = (response.status, response.retry_after);
+        let (status, headers) = (response.status, response.body.headers().clone());
         let body = response.body.read_error().await;
         let shared = self.guard.shared();
-        let failure =
-            adapter(shared.spec().dialect).classify(&ErrorAnswer { status, retry_after, body: &body });
+        let adapter = adapter(shared.spec().dialect);
+        let failure = adapter.classify(&ErrorAnswer { status, body: &body });
+        let now = shared.clock().now();
+        let hints = adapter.limit_hints(shared.limit_headers(), &headers, Some(&body), now);
+        let failure = hints.complete(failure);
         let account = shared.account(self.guard.account());
         let keys = account.map(|account| account.keys.as_slice()).unwrap_or_default();
         keys.iter().fold(failure, |failure, key| failure.without_secret(key.expose()))
     }
 
+    /// A head may say that nothing is left of a limit, also of one that was kept.
+    fn heed(&self, response: &Response) {
+        let shared = self.guard.shared();
+        let (adapter, headers) = (adapter(shared.spec().dialect), response.body.headers());
+        let now = shared.clock().now();
+        self.guard.heed(&adapter.limit_hints(shared.limit_headers(), headers, None, now));
+    }
+
     async fn whole(&mut self, response: Response) -> Result<Success, UpstreamFailure> {
         let body = response.body.read_whole(self.response_body_limit).await?;
-        let tokens = adapter(self.guard.shared().spec().dialect).check_whole(&body)?;
-        Ok(Success::Whole(body, tokens))
+        let whole = adapter(self.guard.shared().spec().dialect).check_whole(&body)?;
+        if let Said::EndsWithNothing(ending) = whole.said
+            && !empty_answer::is_meant(&self.job.request, ending)
+        {
+            // It is paid for all the same.
+            self.note_tokens(whole.tokens);
+            return Err(empty_answer::failure());
+        }
+        Ok(Success::Whole(body, whole.tokens))
     }
 
     async fn first_event(&mut self, response: Response) -> Result<Success, UpstreamFailure> {
-        let mut events = Events::new(response.body, adapter(self.guard.shared().spec().dialect));
-        match poll_fn(|context| events.poll_read(context)).await {
-            Some(Ok(Read::Chunk(event, chunk))) => Ok(Success::Stream(Box::new((event, chunk)), events)),
-            Some(Ok(Read::Done)) | None => {
-                Err(UpstreamFailure::new(FailureKind::Protocol, "the upstream's stream holds no answer"))
+        let adapter = adapter(self.guard.shared().spec().dialect);
+        let mut events = Events::new(response.body, adapter);
+        let mut opening = Opening::default();
+        loop {
+            match poll_fn(|context| events.poll_read(context)).await {
+                Some(Ok(Read::Chunk(event, chunk))) => {
+                    if let Some(usage) = chunk.usage {
+                        self.guard.report(usage);
+                    }
+                    if let Some(first) = opening.take(event, chunk, adapter, &self.job.request)? {
+                        return Ok(Success::Stream(Box::new(first), events));
+                    }
+                }
+                Some(Ok(Read::Done)) | None => return Err(opening.ended()),
+                Some(Err(failure)) => return Err(failure),
             }
-            Some(Err(failure)) => Err(failure),
         }
     }
 
-    fn deliver(self, success: Success, started_at: Moment) {
+    fn note_tokens(&mut self, tokens: Tokens) {
+        match tokens {
+            Tokens::Reported(usage) => self.guard.report(usage),
+            Tokens::Counted { output_tokens } => self.guard.count_output(output_tokens),
+        }
+    }
+
+    fn deliver(mut self, success: Success) {
+        let started_at = self.job.route.opened_at;
+        if let Success::Whole(_, tokens) = &success {
+            self.note_tokens(*tokens);
+        }
         let Self { mut job, mut guard, .. } = self;
         guard.succeeded();
         let shared = Arc::clone(guard.shared());
@@ -153,12 +189,8 @@ impl Attempt {
         };
         let Job { request, mut completion, reply, .. } = *job;
         let answer = match success {
-            Success::Whole(body, tokens) => {
+            Success::Whole(body, _) => {
                 guard.ended();
-                match tokens {
-                    Tokens::Reported(usage) => guard.report(usage),
-                    Tokens::Counted { output_tokens } => guard.count_output(output_tokens),
-                }
                 let (usage, is_reported) = guard.usage();
                 completion.used(usage, is_reported);
                 // Dropped unread: the client has left.
@@ -184,6 +216,7 @@ impl Attempt {
 
     fn give_back(self, failure: UpstreamFailure) {
         let Self { job, mut guard, back, .. } = self;
+        let failure = guard.failed(failure);
         log::warn!(
             request_id = job.completion.request_id().as_str(),
             provider = guard.shared().spec().id.as_str(),
@@ -192,7 +225,6 @@ impl Attempt {
             attempt = job.completion.attempts();
             "an attempt failed: {}", failure.detail
         );
-        guard.failed(&failure);
         drop(guard);
         back.do_send(Returned { job, verdict: Verdict::Failed(failure) });
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::adapter::LimitHints;
 use super::probe::Probe;
 use super::shared::{FailedAttempt, ProviderShared};
 use crate::domain::failure::{FailureKind, UpstreamFailure};
@@ -85,13 +86,20 @@ impl AttemptGuard {
 
     /// The answer has begun as it should.
     pub(super) fn succeeded(&mut self) {
-        let probe = self.probe.as_ref().map(Probe::number);
-        self.shared.succeeded(self.account, self.model, probe);
+        let probes = self.probe.as_ref().map(Probe::probes).unwrap_or_default();
+        self.shared.succeeded(self.account, self.model, probes);
         self.has_succeeded = true;
         self.probe = None;
     }
 
-    pub(super) fn failed(&mut self, failure: &UpstreamFailure) {
+    /// What the answer's head says of the limits.
+    pub(super) fn heed(&self, hints: &LimitHints) {
+        self.shared.heed(self.account, self.model, hints);
+    }
+
+    /// The attempt has failed: says what that means at this provider, and leaves alone whom it concerns.
+    pub(super) fn failed(&mut self, failure: UpstreamFailure) -> UpstreamFailure {
+        let failure = self.shared.understood(failure);
         match failure.kind {
             FailureKind::Connect => self.progress = Progress::NotSent,
             // We hang up on these: the upstream may go on for a moment.
@@ -103,10 +111,11 @@ impl AttemptGuard {
             account: self.account,
             model: self.model,
             has_succeeded: self.has_succeeded,
-            probe: self.probe.as_ref().map(Probe::number),
+            probes: self.probe.as_ref().map(Probe::probes).unwrap_or_default(),
         };
-        self.shared.failed(&attempt, failure);
+        self.shared.failed(&attempt, &failure);
         self.probe = None;
+        failure
     }
 
     /// The upstream's word on what was used; the last one holds.

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::answer::Answer;
 use crate::domain::chat::ChatRequest;
 use crate::domain::clock::Moment;
-use crate::domain::failure::UpstreamFailure;
+use crate::domain::failure::{Phase, UpstreamFailure};
+use crate::domain::provider::Timeouts;
 use crate::error::GatewayError;
 use crate::routing::{Plan, Target};
 use crate::stats::Completion;
@@ -29,6 +31,8 @@ pub struct Route {
     pub plan: Plan,
     /// The candidate that is asked now.
     pub asked: Option<Target>,
+    /// When the dispatcher got the request: its waits and attempts together have the provider's total timeout.
+    pub opened_at: Moment,
     /// Until when the request may wait for capacity.
     pub wait_until: Moment,
     /// The earliest instant at which a candidate that refused would have room.
@@ -43,10 +47,20 @@ pub struct Route {
     /// The candidates that are not asked for this request any more.
     pub failed: Vec<Target>,
     /// Time spent waiting for capacity.
-    pub waited: std::time::Duration,
+    pub waited: Duration,
 }
 
 impl Job {
+    /// How long the next attempt may take, and what has run out then: its first token's time, or what is left of the
+    /// time for everything since the request came.
+    pub(super) fn patience(&self, timeouts: &Timeouts, now: Moment) -> (Duration, Phase) {
+        let left = (self.route.opened_at + timeouts.total).saturating_since(now);
+        match self.request.streamed {
+            true if timeouts.first_token < left => (timeouts.first_token, Phase::FirstToken),
+            _ => (left, Phase::Total),
+        }
+    }
+
     /// Tells the client that there is no answer.
     pub fn refuse(self, error: GatewayError) {
         self.completion.finish(error.outcome());

@@ -1,22 +1,27 @@
 //! What all actors of one provider share: its specification, its buckets, its health.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::breaker::{Attempted, Breaker, BreakerSnapshot, Passage, ProbeNumber};
-use super::cooling::{Cooling, cooling};
-use super::probe::Probe;
+use super::adapter::{LimitHeaders, LimitHints};
+use super::breaker::{Attempted, Breaker, BreakerSnapshot, Passage};
+use super::cooling::{self, ACCOUNT_OFF, MODEL_OFF};
+use super::error_rules;
+use super::limit_blocks::{LimitBlocks, LimitProbe, Target, serial_for};
+use super::probe::{Probe, Probes};
 use super::served::ServedName;
 use crate::domain::clock::{Moment, SharedClock};
+use crate::domain::consequence::Costs;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::ids::ProviderId;
 use crate::domain::panics::Panics;
 use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
+use crate::domain::signals::{Period, RefusedLimit};
 use crate::quota::{
-    AccountIndex, Answer, Book, BookSnapshot, Demand, Escalation, Hold, ModelIndex, Refusal, Spent,
+    AccountIndex, Answer, Book, BookSnapshot, Demand, Hold, ModelIndex, PROBE_PATIENCE, Refusal, Spent,
 };
 
 /// The state of one provider; survives its actors. Only the actors of that provider, and the attempts that
@@ -27,15 +32,24 @@ pub struct ProviderShared {
     names: Vec<Arc<ServedName>>,
     clock: SharedClock,
     panics: Panics,
+    limit_headers: LimitHeaders,
+    counters: Counters,
     /// One short lock for every decision; no I/O and no waiting under it.
     state: Mutex<State>,
+}
+
+/// What went wrong so far; for the metrics.
+#[derive(Default)]
+struct Counters {
+    limit_breaches: AtomicU64,
+    accounts_refused: AtomicU64,
 }
 
 struct State {
     book: Book,
     breaker: Breaker,
-    /// Of 429s that state no delay, by account and model.
-    escalations: Vec<Vec<Escalation>>,
+    /// Refusals that state no delay.
+    blocks: LimitBlocks,
     /// Until when failures, not limits, keep an account and model from being asked.
     off_until: Vec<Vec<Moment>>,
 }
@@ -46,16 +60,22 @@ pub struct ProviderSnapshot {
     pub provider: ProviderId,
     pub book: BookSnapshot,
     pub breaker: BreakerSnapshot,
+    /// How often the upstream said that a limit was used up while our own books saw room.
+    pub limit_breaches: u64,
+    /// How often the upstream refused an account's key or credit.
+    pub accounts_refused: u64,
 }
 
 impl ProviderShared {
     pub fn new(spec: Arc<ProviderSpec>, clock: SharedClock, panics: Panics) -> Self {
         let models = spec.models.len();
-        let escalations = spec.accounts.iter().map(|_| vec![Escalation::default(); models]).collect();
         let off_until = spec.accounts.iter().map(|_| vec![Moment::default(); models]).collect();
-        let state = State { book: Book::new(&spec), breaker: Breaker::default(), escalations, off_until };
+        let blocks = LimitBlocks::new(&spec);
+        let state = State { book: Book::new(&spec), breaker: Breaker::default(), blocks, off_until };
+        let limit_headers = LimitHeaders::new(&spec.signals.limit_headers);
+        let counters = Counters::default();
         let names = spec.models.iter().map(|model| Arc::new(ServedName::new(&spec.id, model))).collect();
-        Self { spec, names, clock, panics, state: Mutex::new(state) }
+        Self { spec, names, clock, panics, limit_headers, counters, state: Mutex::new(state) }
     }
 
     pub(super) fn spec(&self) -> &ProviderSpec {
@@ -64,6 +84,22 @@ impl ProviderShared {
 
     pub(super) fn clock(&self) -> &SharedClock {
         &self.clock
+    }
+
+    /// The headers that tell what is left.
+    pub(super) fn limit_headers(&self) -> &LimitHeaders {
+        &self.limit_headers
+    }
+
+    /// How often the upstream said that a limit was used up while our own books saw room: every attempt is within
+    /// them. `freellmapi_limit_breach_total`.
+    pub fn limit_breaches(&self) -> u64 {
+        self.counters.limit_breaches.load(Ordering::Relaxed)
+    }
+
+    /// How often the upstream refused an account's key or credit, which switches the account off for a while.
+    pub fn accounts_refused(&self) -> u64 {
+        self.counters.accounts_refused.load(Ordering::Relaxed)
     }
 
     /// Where the panics of this provider's attempts are counted.
@@ -84,7 +120,8 @@ impl ProviderShared {
     }
 
     /// Takes what an attempt needs from all of its limits together, or says until when there is no room. While the
-    /// provider is failing one attempt alone is let through, as the probe; it is within the limits like any other.
+    /// provider is failing, or a limit is thought to be open again, one attempt alone is let through, as the probe; it
+    /// is within the limits like any other.
     pub(super) fn reserve(self: &Arc<Self>, demand: &Demand) -> (Answer, Option<Probe>) {
         let now = self.clock.now();
         let mut state = self.state.lock();
@@ -94,13 +131,27 @@ impl ProviderShared {
         }
         let answer = state.book.reserve(now, demand);
         let is_probe = passage == Passage::AsProbe && !matches!(answer, Answer::Refused(_));
-        let number = is_probe.then(|| state.breaker.start_probe(now));
+        let breaker = is_probe.then(|| state.breaker.start_probe(now));
+        let limit = match &answer {
+            Answer::Granted(hold) => state.start_limit_probe(now, hold),
+            Answer::Refused(_) | Answer::Pending(_) => None,
+        };
         drop(state);
-        (answer, number.map(|number| Probe::new(Arc::clone(self), number)))
+        let probes = Probes { breaker, limit };
+        let probe = (probes != Probes::default()).then(|| Probe::new(Arc::clone(self), probes));
+        (answer, probe)
     }
 
-    pub(super) fn abandon(&self, probe: ProbeNumber) {
-        self.state.lock().breaker.abandon(probe);
+    pub(super) fn abandon(&self, probes: Probes) {
+        let mut state = self.state.lock();
+        if let Some(probe) = probes.breaker {
+            state.breaker.abandon(probe);
+        }
+        if let Some(probe) = probes.limit
+            && state.blocks.abandon(probe)
+        {
+            state.end_limit_probe(probe.account, probe.target);
+        }
     }
 
     pub(super) fn has_token_limits(&self, model: ModelIndex) -> bool {
@@ -118,36 +169,65 @@ impl ProviderShared {
     }
 
     /// The account and the model have answered: what escalates starts over.
-    pub(super) fn succeeded(&self, account: AccountIndex, model: ModelIndex, probe: Option<ProbeNumber>) {
+    pub(super) fn succeeded(&self, account: AccountIndex, model: ModelIndex, probes: Probes) {
         let now = self.clock.now();
         let mut state = self.state.lock();
-        state.breaker.note(now, Attempted::Answered, probe);
-        if let Some(escalation) = state.escalation(account, model) {
-            escalation.reset();
+        state.breaker.note(now, Attempted::Answered, probes.breaker);
+        if state.blocks.answered(account, model, probes.limit)
+            && let Some(LimitProbe { target, .. }) = probes.limit
+        {
+            state.end_limit_probe(account, target);
         }
     }
 
-    /// Leaves alone what `failure` says should be left alone.
+    /// Leaves alone what an answer says is used up.
+    pub(super) fn heed(&self, account: AccountIndex, model: ModelIndex, hints: &LimitHints) {
+        if hints.exhausted.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        for exhausted in &hints.exhausted {
+            let target = state.blocks.target(&self.spec, &exhausted.limit, model);
+            let share =
+                if exhausted.refills { LimitBlocks::max(&self.spec, &exhausted.limit, model) } else { 1 };
+            let until = now + exhausted.reset_at.saturating_since(now) / share;
+            let until = until.min(cooling::cap(exhausted.limit.period, now));
+            state.cool_down(account, target, until);
+        }
+    }
+
+    /// What a failure means at this provider: its own error table goes before the dialect's.
+    pub(super) fn understood(&self, failure: UpstreamFailure) -> UpstreamFailure {
+        error_rules::apply(&self.spec.signals.errors, failure)
+    }
+
+    /// Leaves alone what `failure`, understood, says should be left alone.
     pub(super) fn failed(&self, attempt: &FailedAttempt, failure: &UpstreamFailure) {
         let now = self.clock.now();
         let FailedAttempt { account, model, .. } = *attempt;
         let mut state = self.state.lock();
-        state.breaker.note(now, attempt.attempted(failure.kind), attempt.probe);
-        match cooling(failure.kind, failure.retry_after) {
-            Cooling::None | Cooling::Provider => {}
-            Cooling::Limit(stated) => {
-                let escalated = || state.escalation(account, model).map_or(Duration::ZERO, Escalation::next);
-                let pause = stated.unwrap_or_else(escalated);
-                // Where all models of an account share its limits, so do they share a refusal.
-                let model = self.spec.limits.is_empty().then_some(model);
-                state.book.cool_down(account, model, now + pause);
+        state.breaker.note(now, attempt.attempted(failure.kind), attempt.probes.breaker);
+        match failure.kind.consequence().costs {
+            Costs::Nobody | Costs::Provider => {}
+            Costs::Limit => {
+                self.counters.limit_breaches.fetch_add(1, Ordering::Relaxed);
+                let unknown = RefusedLimit::default();
+                let target =
+                    state.blocks.target(&self.spec, failure.limit.as_deref().unwrap_or(&unknown), model);
+                state.refused(now, attempt, target, failure);
             }
-            Cooling::Model(pause) => state.switch_off(account, Some(model), now + pause),
-            Cooling::Account(pause) => {
+            Costs::Moment => {
+                let until = cooling::busy_until(failure.retry, now);
+                state.book.cool_down(account, Some(model), until);
+            }
+            Costs::Model => state.switch_off(account, Some(model), now + MODEL_OFF),
+            Costs::Account => {
+                self.counters.accounts_refused.fetch_add(1, Ordering::Relaxed);
                 log::error!(provider = self.spec.id.as_str(), failure = failure.kind.as_str(),
                     account = self.account(account).map_or("", |account| account.name.as_str());
                     "an account is off: the provider does not accept it");
-                state.switch_off(account, None, now + pause);
+                state.switch_off(account, None, now + ACCOUNT_OFF);
             }
         }
     }
@@ -170,7 +250,14 @@ impl ProviderShared {
         let now = self.clock.now();
         let state = self.state.lock();
         let (book, breaker) = (state.book.snapshot(now), state.breaker.snapshot(now));
-        ProviderSnapshot { provider: self.spec.id.clone(), book, breaker }
+        drop(state);
+        ProviderSnapshot {
+            provider: self.spec.id.clone(),
+            book,
+            breaker,
+            limit_breaches: self.limit_breaches(),
+            accounts_refused: self.accounts_refused(),
+        }
     }
 }
 
@@ -181,18 +268,18 @@ pub(super) struct FailedAttempt {
     pub(super) model: ModelIndex,
     /// Whether its answer had begun as it should.
     pub(super) has_succeeded: bool,
-    pub(super) probe: Option<ProbeNumber>,
+    pub(super) probes: Probes,
 }
 
 impl FailedAttempt {
     /// What the failure says of the provider as a whole.
     fn attempted(&self, kind: FailureKind) -> Attempted {
-        match (cooling(kind, None), kind) {
-            (Cooling::Provider, _) if self.has_succeeded => Attempted::BrokenOff,
-            (Cooling::Provider, FailureKind::Connect | FailureKind::Closed) => Attempted::Unreachable,
-            (Cooling::Provider, _) => Attempted::Failed,
+        match (kind.consequence().costs, kind) {
+            (Costs::Provider, _) if self.has_succeeded => Attempted::BrokenOff,
+            (Costs::Provider, FailureKind::Connect | FailureKind::Closed) => Attempted::Unreachable,
+            (Costs::Provider, _) => Attempted::Failed,
             // Who refuses answers.
-            (Cooling::None | Cooling::Limit(_) | Cooling::Model(_) | Cooling::Account(_), _) => {
+            (Costs::Nobody | Costs::Limit | Costs::Moment | Costs::Model | Costs::Account, _) => {
                 Attempted::Answered
             }
         }
@@ -200,15 +287,53 @@ impl FailedAttempt {
 }
 
 impl State {
+    /// A limit was refused: it is blocked until the instant that is known, else as it escalates.
+    fn refused(&mut self, now: Moment, attempt: &FailedAttempt, target: Target, failure: &UpstreamFailure) {
+        let (serial, period) = (serial_for(attempt.probes.limit, target), failure.period());
+        let Some(escalation) = self.blocks.escalation(attempt.account, target) else { return };
+        let until = match cooling::limit_until(failure, now) {
+            Some(until) => {
+                escalation.refuse_until_stated(serial);
+                Some(until)
+            }
+            None => {
+                let is_long = period.is_some_and(Period::is_long);
+                escalation.refuse(now, serial, is_long, cooling::cap(period, now))
+            }
+        };
+        let Some(until) = until else { return };
+        if serial.is_some() {
+            self.end_limit_probe(attempt.account, target);
+        }
+        self.cool_down(attempt.account, target, until);
+    }
+
+    fn cool_down(&mut self, account: AccountIndex, target: Target, until: Moment) {
+        for model in self.blocks.members(target) {
+            self.book.cool_down(account, model, until);
+        }
+    }
+
+    /// While the attempt that was just granted finds out whether a limit has room, nobody else is let through.
+    fn start_limit_probe(&mut self, now: Moment, hold: &Hold) -> Option<LimitProbe> {
+        let probe = self.blocks.start_probe(now, hold.account(), hold.model())?;
+        for model in self.blocks.members(probe.target) {
+            self.book.probe(probe.account, model, Some(now + PROBE_PATIENCE));
+        }
+        Some(probe)
+    }
+
+    fn end_limit_probe(&mut self, account: AccountIndex, target: Target) {
+        for model in self.blocks.members(target) {
+            self.book.probe(account, model, None);
+        }
+    }
+
     /// Switches the model off on the account, or all its models.
     fn switch_off(&mut self, account: AccountIndex, model: Option<ModelIndex>, until: Moment) {
         self.book.cool_down(account, model, until);
         let models = self.off_until.get_mut(account.0).into_iter().flatten().enumerate();
         let chosen = models.filter(|(position, _)| model.is_none_or(|model| model.0 == *position));
         chosen.for_each(|(_, off_until)| *off_until = until.max(*off_until));
-    }
-
-    fn escalation(&mut self, account: AccountIndex, model: ModelIndex) -> Option<&mut Escalation> {
-        self.escalations.get_mut(account.0)?.get_mut(model.0)
     }
 }

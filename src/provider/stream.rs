@@ -209,7 +209,7 @@ impl EventStream {
 
     fn fail(&mut self, failure: UpstreamFailure) -> UpstreamFailure {
         self.state = State::Over;
-        self.guard.failed(&failure);
+        let failure = self.guard.failed(failure);
         self.note_usage();
         self.completion.ends_as(Outcome::Cut);
         failure

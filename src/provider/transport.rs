@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::error::ParseError;
 use actix_web::http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
-    RETRY_AFTER, TRANSFER_ENCODING, USER_AGENT,
+    TRANSFER_ENCODING, USER_AGENT,
 };
 use actix_web::http::{StatusCode, Uri, Version};
 use awc::error::{ConnectError, SendRequestError};
@@ -72,7 +72,6 @@ pub(super) struct Transport {
 /// The head of a response; its body follows.
 pub(super) struct Response {
     pub(super) status: u16,
-    pub(super) retry_after: Option<Duration>,
     /// Whether the body is compressed, although we never ask for that.
     pub(super) is_encoded: bool,
     pub(super) body: Body,
@@ -128,7 +127,6 @@ impl Transport {
         }
         Ok(Response {
             status: response.status().as_u16(),
-            retry_after: retry_after(response.headers()),
             is_encoded: response
                 .headers()
                 .get(CONTENT_ENCODING)
@@ -180,13 +178,6 @@ fn has_end(response: &ClientResponse) -> bool {
     !is_interim && (is_framed || ends_with_head || ends_with_connection)
 }
 
-/// `Retry-After` in seconds.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    // Zero is no delay that could help: it counts as none stated.
-    text.trim().parse::<u64>().ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
-}
-
 fn failure_of(error: &SendRequestError) -> UpstreamFailure {
     let kind = match error {
         // What awc says when the connection closes before the head of the response: the request is out by then.
@@ -216,6 +207,11 @@ impl Stream for Body {
 }
 
 impl Body {
+    /// The headers that came before it.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.0.headers()
+    }
+
     /// Reads the whole body.
     ///
     /// # Errors

@@ -131,6 +131,14 @@ impl Book {
         }
     }
 
+    /// Keeps everybody away from an account, or one model on it, while the attempt that was just granted finds out
+    /// whether it is fit again: until `until`, or (`None`) no longer. Cooldowns stay as they are.
+    pub fn probe(&mut self, account: AccountIndex, model: Option<ModelIndex>, until: Option<Moment>) {
+        if let Some(account) = self.accounts.get_mut(account) {
+            account.cooldowns.probe(model, until);
+        }
+    }
+
     /// What is held and what cools at `now`.
     pub fn snapshot(&self, now: Moment) -> BookSnapshot {
         let now = now.max(self.latest);

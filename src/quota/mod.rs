@@ -47,7 +47,7 @@ mod utilisation;
 pub use answer::{Answer, Ticket};
 pub use book::Book;
 pub use demand::{AccountIndex, Demand, ModelIndex};
-pub use escalation::Escalation;
+pub use escalation::{Escalation, PROBE_PATIENCE, ProbeSerial};
 pub use hold::Hold;
 pub use hold_rule::Finish;
 pub use record::HoldRecord;

@@ -51,6 +51,7 @@ pub(super) fn provider(accounts: usize, limits: Vec<Limit>) -> ProviderSpec {
         accounts: (0..accounts)
             .map(|index| AccountSpec { name: format!("env-{index}"), keys: Vec::new() })
             .collect(),
+        signals: crate::domain::signals::Signals::default(),
         quirks: Quirks {
             drop_fields: Vec::new(),
             rename_fields: Vec::new(),

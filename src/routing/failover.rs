@@ -1,5 +1,6 @@
 //! What follows a failed attempt, before anything went downstream.
 
+use crate::domain::consequence::Follow;
 use crate::domain::failure::FailureKind;
 
 /// The next step.
@@ -18,27 +19,14 @@ pub enum Next {
 /// Decides what follows the failure `kind` after `attempts` attempts (this one included) of at most
 /// `max_attempts`; `repeated` says whether the same candidate has been asked twice already.
 pub fn after_failure(kind: FailureKind, attempts: u32, max_attempts: u32, repeated: bool) -> Next {
-    if kind == FailureKind::InvalidRequest {
-        return Next::Reject;
-    }
-    if attempts >= max_attempts {
-        return Next::GiveUp;
-    }
-    match kind {
-        // A pooled connection may have gone stale in the instant of its use: no fault of the provider's.
-        FailureKind::Closed if !repeated => Next::SameCandidate,
+    let follow = kind.consequence().attempt;
+    match follow {
+        Follow::Reject => Next::Reject,
+        _ if attempts >= max_attempts => Next::GiveUp,
+        Follow::OnceMore if !repeated => Next::SameCandidate,
         // The account at fault is left alone by now: the candidate's next one is asked, or it says when.
-        FailureKind::RateLimited | FailureKind::Unauthorized | FailureKind::PaymentRequired => {
-            Next::SameCandidate
-        }
-        FailureKind::Closed
-        | FailureKind::Connect
-        | FailureKind::Timeout(_)
-        | FailureKind::ModelGone
-        | FailureKind::TooLarge
-        | FailureKind::Upstream
-        | FailureKind::Protocol
-        | FailureKind::InvalidRequest => Next::NextCandidate,
+        Follow::NextAccount => Next::SameCandidate,
+        Follow::OnceMore | Follow::NextCandidate => Next::NextCandidate,
     }
 }
 

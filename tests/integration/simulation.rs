@@ -59,6 +59,7 @@ fn spec(id: &str, documented_limits: Vec<Limit>) -> ProviderSpec {
             number: None,
         }],
         accounts: Vec::new(),
+        signals: Default::default(),
         quirks: Quirks {
             drop_fields: Vec::new(),
             rename_fields: Vec::new(),

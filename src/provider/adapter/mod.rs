@@ -2,16 +2,22 @@
 
 mod choice_set;
 mod chunk;
+mod delay;
+mod limit_hints;
 mod openai_compat;
+mod said;
 mod tokens;
 
 pub(super) use choice_set::ChoiceSet;
 pub(super) use chunk::{Chunk, StreamError};
+pub(super) use limit_hints::{LimitHeaders, LimitHints};
+pub(super) use said::{Ending, Said, Whole};
 pub(super) use tokens::Tokens;
 
-use std::time::Duration;
+use actix_web::http::header::HeaderMap;
 
 use crate::domain::chat::ChatRequest;
+use crate::domain::clock::Moment;
 use crate::domain::failure::UpstreamFailure;
 use crate::domain::provider::{Dialect, ModelSpec, ProviderSpec};
 
@@ -27,7 +33,6 @@ pub(super) struct Call<'a> {
 /// An answer that is not a 2xx, as far as it was read.
 pub(super) struct ErrorAnswer<'a> {
     pub(super) status: u16,
-    pub(super) retry_after: Option<Duration>,
     pub(super) body: &'a [u8],
 }
 
@@ -39,11 +44,12 @@ pub(super) trait Adapter: Sync {
     /// The body to send.
     fn encode(&self, call: &Call<'_>) -> Vec<u8>;
 
-    /// Checks a whole answer and reads its usage, or counts its texts where it tells none.
+    /// Checks a whole answer, reads its usage, or counts its texts where it tells none, and says whether it says
+    /// anything.
     ///
     /// # Errors
     /// When it reports an error, or is not a chat completion.
-    fn check_whole(&self, body: &[u8]) -> Result<Tokens, UpstreamFailure>;
+    fn check_whole(&self, body: &[u8]) -> Result<Whole, UpstreamFailure>;
 
     /// Reads the data of one event of a stream.
     ///
@@ -51,8 +57,20 @@ pub(super) trait Adapter: Sync {
     /// When it reports an error, or is not a chunk of a chat completion.
     fn read_chunk(&self, data: &[u8]) -> Result<Chunk, StreamError>;
 
-    /// What an error answer means.
+    /// Whether the data of an event that [`read_chunk`](Self::read_chunk) has taken says anything.
+    fn said(&self, data: &[u8]) -> Said;
+
+    /// What an error answer means, by what all who speak the dialect have in common.
     fn classify(&self, answer: &ErrorAnswer<'_>) -> UpstreamFailure;
+
+    /// What an answer says of the limits; of a refusal, what was read of its body counts too.
+    fn limit_hints(
+        &self,
+        watched: &LimitHeaders,
+        headers: &HeaderMap,
+        refusal: Option<&[u8]>,
+        now: Moment,
+    ) -> LimitHints;
 }
 
 /// The adapter of a dialect.

@@ -1,16 +1,20 @@
 //! What comes back: a whole answer or the events of a stream, understood as far as the gateway acts on them.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::failure::reported;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::usage::Usage;
-use crate::provider::adapter::{Chunk, StreamError, Tokens};
+use crate::provider::adapter::{Chunk, Ending, Said, StreamError, Tokens, Whole};
 use crate::quota::estimate::input_tokens;
 
-/// Checks a whole answer and reads its usage, or counts its texts where it tells none.
-pub(super) fn check_whole(body: &[u8]) -> Result<Tokens, UpstreamFailure> {
+/// Checks a whole answer, reads its usage, or counts its texts where it tells none, and says whether it says anything.
+pub(super) fn check_whole(body: &[u8]) -> Result<Whole, UpstreamFailure> {
     // The parser passes over texts that nobody asks for without looking at their bytes.
     let text = std::str::from_utf8(body)
         .map_err(|_| UpstreamFailure::new(FailureKind::Protocol, "the answer is not UTF-8"))?;
@@ -24,10 +28,69 @@ pub(super) fn check_whole(body: &[u8]) -> Result<Tokens, UpstreamFailure> {
         Some(choices) if choices.iter().any(|choice| choice.message.is_some()) => {
             let messages = choices.iter().filter_map(|choice| choice.message);
             let counted = || Tokens::Counted { output_tokens: messages.map(message_tokens).sum() };
-            Ok(completion.usage.and_then(usage).map_or_else(counted, Tokens::Reported))
+            let tokens = completion.usage.and_then(usage).map_or_else(counted, Tokens::Reported);
+            Ok(Whole { tokens, said: said_by(&choices) })
         }
         _ => Err(UpstreamFailure::new(FailureKind::Protocol, "the answer has no choices")),
     }
+}
+
+/// Of several choices the first one's end stands for all.
+fn said_by(choices: &[WholeChoiceView<'_>]) -> Said {
+    if choices.iter().filter_map(|choice| choice.message).any(message_says) {
+        return Said::Something;
+    }
+    Said::EndsWithNothing(
+        choices.first().and_then(|choice| choice.finish_reason).map_or(Ending::Other, ending),
+    )
+}
+
+/// Whether a message has content, a tool call or a refusal. One of another shape does.
+fn message_says(raw: &RawValue) -> bool {
+    has_content(raw.get().as_bytes())
+        || serde_json::from_str::<SayingView<'_>>(raw.get()).map_or(true, |view| {
+            let said = [view.content, view.tool_calls, view.function_call, view.refusal, view.audio];
+            said.into_iter().flatten().any(is_something)
+        })
+}
+
+/// The common case without reading the message: content that is a text, and not an empty one.
+fn has_content(message: &[u8]) -> bool {
+    let name = b"\"content\":";
+    let Some(position) = memmem::find(message, name) else { return false };
+    let value = message.get(position + name.len()..).unwrap_or_default().trim_ascii_start();
+    matches!(value, [b'"', first, ..] if *first != b'"')
+}
+
+/// Anything but null and what is empty.
+fn is_something(raw: &RawValue) -> bool {
+    !matches!(raw.get(), "null" | "\"\"" | "[]" | "{}" | "false")
+}
+
+fn ending(finish_reason: &RawValue) -> Ending {
+    match finish_reason.get() {
+        "\"length\"" | "\"model_length\"" => Ending::Length,
+        "\"content_filter\"" => Ending::Filtered,
+        _ => Ending::Other,
+    }
+}
+
+/// Whether the data of one event says anything. Reasoning does: who streams it has begun to answer.
+pub(super) fn said(data: &[u8]) -> Said {
+    // What cannot be read is not held back.
+    let Ok(view) = serde_json::from_slice::<OpeningView<'_>>(data) else { return Said::Something };
+    let choices = view.choices.unwrap_or_default();
+    let says = |choice: &DeltaChoiceView<'_>| choice.delta.as_ref().is_some_and(delta_says);
+    if choices.iter().any(says) {
+        return Said::Something;
+    }
+    let ends = choices.iter().find_map(|choice| choice.finish_reason.filter(|raw| is_reason(raw)));
+    ends.map_or(Said::Nothing, |reason| Said::EndsWithNothing(ending(reason)))
+}
+
+/// Anything but a role and what is empty, under whatever name.
+fn delta_says(delta: &HashMap<Cow<'_, str>, &RawValue>) -> bool {
+    delta.iter().any(|(name, value)| name != "role" && is_something(value))
 }
 
 /// The upper edge of what a model has written into one message. A message of another shape counts as it stands.
@@ -101,6 +164,38 @@ struct CompletionView<'a> {
 struct WholeChoiceView<'a> {
     #[serde(borrow)]
     message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
+}
+
+/// What a client takes for an answer.
+#[derive(Deserialize)]
+struct SayingView<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
+    #[serde(borrow)]
+    function_call: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow)]
+    audio: Option<&'a RawValue>,
+}
+
+/// An event as it is read until the first that says something.
+#[derive(Deserialize)]
+struct OpeningView<'a> {
+    #[serde(borrow)]
+    choices: Option<Vec<DeltaChoiceView<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct DeltaChoiceView<'a> {
+    #[serde(borrow)]
+    delta: Option<HashMap<Cow<'a, str>, &'a RawValue>>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
 }
 
 /// What a model writes. Reasoning has a name of its own at each server that shows it, and is charged as output.
@@ -144,8 +239,12 @@ impl ChoiceView<'_> {
 
     /// Some servers put an empty reason into every chunk: only words are a reason.
     fn is_finished(&self) -> bool {
-        self.finish_reason.is_some_and(|raw| raw.get().starts_with('"') && raw.get() != "\"\"")
+        self.finish_reason.is_some_and(is_reason)
     }
+}
+
+fn is_reason(raw: &RawValue) -> bool {
+    raw.get().starts_with('"') && raw.get() != "\"\""
 }
 
 /// Groq reports usage in an extension of its own.
@@ -171,7 +270,10 @@ mod tests {
         let body =
             br#"{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
         let reported = Usage { input_tokens: 3, output_tokens: 4 };
-        assert_eq!(check_whole(body), Ok(Tokens::Reported(reported)));
+        assert_eq!(
+            check_whole(body),
+            Ok(Whole { tokens: Tokens::Reported(reported), said: Said::Something })
+        );
     }
 
     #[test]
@@ -186,10 +288,60 @@ mod tests {
         ];
         for (message, output_tokens) in cases {
             let body = format!(r#"{{"choices":[{{"message":{{{message}}}}}],"usage":null,"error":null}}"#);
-            assert_eq!(check_whole(body.as_bytes()), Ok(Tokens::Counted { output_tokens }), "{message}");
+            let whole = check_whole(body.as_bytes()).unwrap();
+            assert_eq!(whole.tokens, Tokens::Counted { output_tokens }, "{message}");
         }
         let two = br#"{"choices":[{"message":{"content":"x"}},{"message":{"content":"y"}}]}"#;
-        assert_eq!(check_whole(two), Ok(Tokens::Counted { output_tokens: 2 }));
+        assert_eq!(check_whole(two).unwrap().tokens, Tokens::Counted { output_tokens: 2 });
+    }
+
+    #[test]
+    fn an_answer_without_a_word_is_seen() {
+        let other = Said::EndsWithNothing(Ending::Other);
+        let length = Said::EndsWithNothing(Ending::Length);
+        let cases = [
+            (r#"{"message":{"content":"x"},"finish_reason":"stop"}"#, Said::Something),
+            (r#"{"message":{"content": "x"}}"#, Said::Something),
+            (r#"{"message":{"content":[{"text":"x"}]}}"#, Said::Something),
+            (r#"{"message":{"content":null,"tool_calls":[{"id":"a"}]}}"#, Said::Something),
+            (r#"{"message":{"content":"","refusal":"no"}}"#, Said::Something),
+            (r#"{"message":"another shape"}"#, Said::Something),
+            (r#"{"message":{"content":""},"finish_reason":"stop"}"#, other),
+            (r#"{"message":{"content":null,"tool_calls":[]}}"#, other),
+            (r#"{"message":{"role":"assistant"},"finish_reason":null}"#, other),
+            (r#"{"message":{"content":"","reasoning_content":"hm"},"finish_reason":"length"}"#, length),
+            (
+                r#"{"message":{"content":""},"finish_reason":"content_filter"}"#,
+                Said::EndsWithNothing(Ending::Filtered),
+            ),
+            (r#"{"message":{"content":""}},{"message":{"content":"x"}}"#, Said::Something),
+        ];
+        for (choices, said) in cases {
+            let body = format!(r#"{{"choices":[{choices}]}}"#);
+            assert_eq!(check_whole(body.as_bytes()).unwrap().said, said, "{choices}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_a_word_is_seen() {
+        let cases = [
+            (r#"{"delta":{"content":"x"}}"#, Said::Something),
+            (r#"{"delta":{"reasoning":"hm"}}"#, Said::Something),
+            (r#"{"delta":{"tool_calls":[{}]},"finish_reason":"tool_calls"}"#, Said::Something),
+            (r#"{"delta":{"role":"assistant","content":""},"finish_reason":null}"#, Said::Nothing),
+            (
+                r#"{"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":""}"#,
+                Said::Nothing,
+            ),
+            (r#"{"delta":{}}"#, Said::Nothing),
+            ("", Said::Nothing),
+            (r#"{"delta":{},"finish_reason":"stop"}"#, Said::EndsWithNothing(Ending::Other)),
+            (r#"{"finish_reason":"length"}"#, Said::EndsWithNothing(Ending::Length)),
+            (r#"{"delta":[7]}"#, Said::Something),
+        ];
+        for (choice, expected) in cases {
+            assert_eq!(said(format!(r#"{{"choices":[{choice}]}}"#).as_bytes()), expected, "{choice}");
+        }
     }
 
     #[test]
