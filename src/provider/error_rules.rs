@@ -22,7 +22,10 @@ pub(super) fn apply(rules: &[ErrorRule], failure: UpstreamFailure) -> UpstreamFa
 }
 
 fn fits(rule: &ErrorRule, failure: &UpstreamFailure) -> bool {
-    rule.status.is_none_or(|status| failure.status == Some(status))
+    // An error inside a 200 may have no status: then code and words decide.
+    let is_named = rule.code.is_some() || rule.words.is_some();
+    let has_status = |status: u16| failure.status.map_or(is_named, |stated| stated == status);
+    rule.status.is_none_or(has_status)
         && rule.code.as_ref().is_none_or(|code| failure.codes.contains(code))
         && rule.words.as_ref().is_none_or(|words| {
             failure.message.as_ref().is_some_and(|message| message.contains(words))
@@ -67,6 +70,19 @@ mod tests {
             let kind = apply(std::slice::from_ref(&rule), failure()).kind;
             assert_eq!(kind == busy, is_fit, "{rule:?}");
         }
+    }
+
+    #[test]
+    fn an_error_without_a_status_is_told_by_its_code_or_words() {
+        let inside = || UpstreamFailure { status: None, ..failure() };
+        let named = ErrorRule {
+            status: Some(429),
+            code: Some("queue_exceeded".to_owned()),
+            ..rule(FailureKind::Overloaded)
+        };
+        assert_eq!(apply(&[named], inside()).kind, FailureKind::Overloaded);
+        let any = ErrorRule { status: Some(429), ..rule(FailureKind::Overloaded) };
+        assert_eq!(apply(&[any], inside()).kind, FailureKind::RateLimited);
     }
 
     #[test]

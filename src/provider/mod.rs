@@ -26,6 +26,9 @@ mod sse;
 mod stream;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 pub use actor::ProviderActor;
 pub use answer::{Answer, Whole};
 pub use breaker::BreakerSnapshot;

@@ -7,7 +7,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::failure::reported;
+use super::failure::{reported, reported_flat};
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::usage::Usage;
 use crate::provider::adapter::{Chunk, Ending, Said, StreamError, Tokens, Whole};
@@ -31,7 +31,10 @@ pub(super) fn check_whole(body: &[u8]) -> Result<Whole, UpstreamFailure> {
             let tokens = completion.usage.and_then(usage).map_or_else(counted, Tokens::Reported);
             Ok(Whole { tokens, said: said_by(&choices) })
         }
-        _ => Err(UpstreamFailure::new(FailureKind::Protocol, "the answer has no choices")),
+        _ => {
+            let nothing = || UpstreamFailure::new(FailureKind::Protocol, "the answer has no choices");
+            Err(reported_flat(body).unwrap_or_else(nothing))
+        }
     }
 }
 
@@ -117,6 +120,11 @@ pub(super) fn read_chunk(data: &[u8]) -> Result<Chunk, StreamError> {
     let view: ChunkView<'_> = serde_json::from_str(text).map_err(|_| StreamError::Malformed)?;
     if let Some(error) = view.error {
         return Err(StreamError::Reported(reported(error)));
+    }
+    if view.choices.is_none()
+        && let Some(failure) = reported_flat(data)
+    {
+        return Err(StreamError::Reported(failure));
     }
     let mut chunk = Chunk {
         usage: view.usage.or(view.x_groq.and_then(|extension| extension.usage)).and_then(usage),

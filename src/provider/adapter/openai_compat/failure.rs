@@ -72,8 +72,19 @@ fn kind_of_status(status: u16) -> FailureKind {
 
 /// An error inside a 200: its codes say what it is, where they do.
 pub(super) fn reported(error: &RawValue) -> UpstreamFailure {
-    let error: Value = serde_json::from_str(error.get()).unwrap_or_default();
-    let words = Words::of(Some(&error));
+    of_report(&serde_json::from_str(error.get()).unwrap_or_default())
+}
+
+/// An error inside a 200 that stands there without a wrapper, as Mistral's and llama.cpp's do in a stream: what is no
+/// piece of an answer and has a message.
+pub(super) fn reported_flat(data: &[u8]) -> Option<UpstreamFailure> {
+    let error: Value = serde_json::from_slice(data).ok()?;
+    let is_error = error.get("message").or_else(|| error.get("detail")).is_some();
+    is_error.then(|| of_report(&error))
+}
+
+fn of_report(error: &Value) -> UpstreamFailure {
+    let words = Words::of(Some(error));
     let status = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
     let kind = match words.kind().or(status.map(kind_of_status)) {
         // The request was accepted with a 200: what follows is the upstream's affair.
