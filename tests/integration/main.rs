@@ -36,3 +36,5 @@ mod store;
 mod streaming;
 #[cfg(test)]
 mod supervision;
+#[cfg(test)]
+mod upstream_word;
