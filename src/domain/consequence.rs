@@ -14,7 +14,7 @@ pub struct Consequence {
 pub enum Follow {
     /// The same candidate once more: it was no fault of the provider's. If it happens again, the next one.
     OnceMore,
-    /// The same candidate on another account; it says when none has room.
+    /// The same candidate, on whichever account may be asked; if none, it says when.
     NextAccount,
     /// The next candidate.
     NextCandidate,
@@ -29,7 +29,7 @@ pub enum Costs {
     Nobody,
     /// The limit that was refused, on this account: until the upstream's instant, or as it escalates.
     Limit,
-    /// The model on this account, for a moment: it is busy, which is missing capacity.
+    /// The model, on every account, for a moment: it is busy for everybody, which is missing capacity.
     Moment,
     /// The model on this account: it is not there.
     Model,

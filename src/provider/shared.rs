@@ -219,7 +219,8 @@ impl ProviderShared {
             }
             Costs::Moment => {
                 let until = cooling::busy_until(failure.retry, now);
-                state.book.cool_down(account, Some(model), until);
+                let accounts = (0..self.spec.accounts.len()).map(AccountIndex);
+                accounts.for_each(|account| state.book.cool_down(account, Some(model), until));
             }
             Costs::Model => state.switch_off(account, Some(model), now + MODEL_OFF),
             Costs::Account => {

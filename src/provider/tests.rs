@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::json;
 
 use super::adapter::{ErrorAnswer, Said, StreamError, adapter};
 use super::probe::Probes;
@@ -17,9 +19,11 @@ use crate::config::shipped_providers;
 use crate::domain::clock::{FakeClock, Moment};
 use crate::domain::consequence::Costs;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
+use crate::domain::limit::{Scope, Unit};
 use crate::domain::panics::Panics;
 use crate::domain::provider::{AccountSpec, ProviderSpec};
-use crate::quota::{AccountIndex, Answer, Demand, ModelIndex, Spent};
+use crate::domain::signals::{ErrorRule, Period, RefusedLimit};
+use crate::quota::{AccountIndex, Answer, Demand, ModelIndex, Refusal, Spent};
 
 /// 2026-11-23T02:13:14Z.
 const NOW: Moment = Moment::from_unix_micros(1_795_399_994_000_000);
@@ -172,11 +176,10 @@ fn reply(name: &str) -> Reply {
 
 /// A shipped provider with an account and at least one model.
 fn spec(id: &str) -> ProviderSpec {
-    let mut all = shipped_providers().unwrap();
-    let model = all[0].models[0].clone();
-    let mut spec = all.drain(..).find(|spec| spec.id.as_str() == id).unwrap();
+    static SHIPPED: LazyLock<Vec<ProviderSpec>> = LazyLock::new(|| shipped_providers().unwrap());
+    let mut spec = SHIPPED.iter().find(|spec| spec.id.as_str() == id).unwrap().clone();
     if spec.models.is_empty() {
-        spec.models.push(model);
+        spec.models.push(SHIPPED[0].models[0].clone());
     }
     spec.accounts = vec![AccountSpec { name: "a".to_owned(), keys: Vec::new() }];
     spec
@@ -257,6 +260,74 @@ fn demand() -> Demand {
 
 fn refusal() -> UpstreamFailure {
     UpstreamFailure { status: Some(429), ..UpstreamFailure::new(FailureKind::RateLimited, "") }
+}
+
+#[test]
+fn a_busy_model_is_busy_for_every_account() {
+    let mut two = spec("cerebras");
+    two.accounts.push(AccountSpec { name: "b".to_owned(), keys: Vec::new() });
+    let (shared, _) = shared(two);
+    fail(&shared, &UpstreamFailure::new(FailureKind::Overloaded, ""));
+    let (answer, _) = shared.reserve(&demand());
+    let after = Refusal::NotUntil(NOW + Duration::from_secs(5));
+    assert!(matches!(&answer, Answer::Refused(refusal) if *refusal == after), "{answer:?}");
+}
+
+/// A refusal of several limits at once, in the shape of Gemini's (public reports of 2026-02 to 2026-10).
+const GEMINI_DAY: &str = r#"[{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":
+    "You exceeded your current quota. Please retry in 34.074824224s.","details":[
+    {"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[
+        {"quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier","quotaValue":"5"},
+        {"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier","quotaValue":"20"}]},
+    {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34s"}]}}]"#;
+
+#[test]
+fn a_day_is_not_taken_for_a_minute_though_it_says_seconds() {
+    let rule = |words: &str, seconds: u64, ignores_delay: bool| ErrorRule {
+        status: Some(429),
+        code: None,
+        words: Some(words.to_owned()),
+        means: FailureKind::RateLimited,
+        limit: RefusedLimit {
+            scope: Some(Scope::Model),
+            unit: Some(Unit::Requests),
+            period: Some(Period::Length(Duration::from_secs(seconds))),
+        },
+        ignores_delay,
+    };
+    let mut gemini = spec("groq");
+    gemini.signals.errors = vec![rule("PerDay", 86_400, true), rule("PerMinute", 60, false)];
+    let minute = GEMINI_DAY.replace("GenerateRequestsPerDayPer", "GenerateRequestsPerMinutePer");
+    for (body, expected) in [(GEMINI_DAY, ", model 600"), (minute.as_str(), ", model 34")] {
+        let (shared, _) = shared(gemini.clone());
+        let reply = Reply { status: 429, headers: HeaderMap::new(), body: body.to_owned() };
+        let failure = shared.understood(understood(&shared, &reply).unwrap_err());
+        fail(&shared, &failure);
+        assert_eq!(left_alone(&shared), expected);
+    }
+}
+
+proptest! {
+    /// Whatever a refusal says, and wherever: nobody is left alone for longer than its limit can last.
+    #[test]
+    fn no_word_is_believed_beyond_the_limit(
+        delay in prop_oneof!["-?[0-9]{1,20}(\\.[0-9]{1,3})?(ms|s|m|h)?", "\\PC{0,20}"],
+        is_day in any::<bool>(),
+    ) {
+        let words = if is_day { "(TPD)" } else { "(TPM)" };
+        let error = json!({"error": {"message": format!("used up {words}. Please try again in {delay}")}});
+        let (shared, _) = shared(spec("groq"));
+        let mut headers = HeaderMap::new();
+        if let Ok(value) = HeaderValue::from_str(&delay) {
+            headers.insert(HeaderName::from_static("retry-after"), value);
+        }
+        let reply = Reply { status: 429, headers, body: error.to_string() };
+        let failure = shared.understood(understood(&shared, &reply).unwrap_err());
+        fail(&shared, &failure);
+        let until = shared.snapshot().book.cooldowns[0].until;
+        let longest = Duration::from_secs(if is_day { 86_400 } else { 60 });
+        prop_assert!(until > NOW && until <= NOW + longest, "{:?}", until);
+    }
 }
 
 #[test]
