@@ -127,6 +127,9 @@ impl Attempt {
     /// A head may say that nothing is left of a limit, also of one that was kept.
     fn heed(&self, response: &Response) {
         let shared = self.guard.shared();
+        if shared.limit_headers().is_empty() {
+            return;
+        }
         let (adapter, headers) = (adapter(shared.spec().dialect), response.body.headers());
         let now = shared.clock().now();
         self.guard.heed(&adapter.limit_hints(shared.limit_headers(), headers, None, now));

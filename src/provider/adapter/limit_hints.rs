@@ -56,6 +56,11 @@ impl LimitHeaders {
         Self(headers.iter().filter_map(Watched::new).collect())
     }
 
+    /// Whether the provider's answers tell nothing.
+    pub(in crate::provider) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The limits of which nothing is left and which say until when. Most answers cost one look-up for each header.
     pub(in crate::provider) fn exhausted(&self, headers: &HeaderMap, now: Moment) -> Vec<Exhausted> {
         self.0.iter().filter_map(|watched| watched.exhausted(headers, now)).collect()
