@@ -14,9 +14,11 @@ use super::seals;
 use super::sqlite::{self, SqliteStore};
 use super::store::{Backend, Store};
 use super::store_url::StoreUrl;
+use super::tenant_use;
 use super::tenants::{self, Tenant};
 use crate::domain::clock::Moment;
 use crate::domain::ids::{KeyId, ModelNumber, ProviderId, TenantId};
+use crate::domain::tenant::{TenantChange, TenantPolicy, TenantUse};
 use crate::domain::usage::UsageRecord;
 
 /// The error of a failed insert: `taken` when its unique value is there already.
@@ -78,6 +80,33 @@ macro_rules! implement_store {
 
             fn tenant_named(&self, name: &str, now: Moment) -> Result<Option<Tenant>, StoreError> {
                 self.ask(|connection| tenants::$backend::named(connection, name, now))
+            }
+
+            fn add_tenant_with(
+                &self,
+                name: &str,
+                change: &TenantChange,
+                now: Moment,
+            ) -> Result<Tenant, StoreError> {
+                tenants::$backend::add_with(&mut *self.checkout()?, name, change, now).map_err(|error| {
+                    taken_or_failed(error, StoreError::NameTaken(name.to_owned()), self.url())
+                })
+            }
+
+            fn change_tenant(&self, name: &str, change: &TenantChange) -> Result<bool, StoreError> {
+                self.ask(|connection| tenants::$backend::change(connection, name, change))
+            }
+
+            fn remove_tenant(&self, name: &str) -> Result<Option<usize>, StoreError> {
+                self.ask(|connection| tenants::$backend::remove(connection, name))
+            }
+
+            fn tenant_policies(&self) -> Result<Vec<(TenantId, TenantPolicy)>, StoreError> {
+                self.ask(|connection| tenants::$backend::policies(connection))
+            }
+
+            fn tenant_use(&self, tenant: TenantId, now: Moment) -> Result<TenantUse, StoreError> {
+                self.ask(|connection| tenant_use::$backend::sum(connection, tenant, now))
             }
 
             fn add_key(&self, key: &NewKey) -> Result<KeyId, StoreError> {

@@ -25,6 +25,7 @@ mod sqlite;
 mod store;
 mod store_lock;
 mod store_url;
+mod tenant_use;
 mod tenants;
 
 pub use blocking::blocking;

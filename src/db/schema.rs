@@ -52,6 +52,15 @@ diesel::table! {
         id -> Int8,
         name -> Text,
         created_us -> Int8,
+        rpm -> Nullable<Int8>,
+        rpd -> Nullable<Int8>,
+        tpm -> Nullable<Int8>,
+        tpd -> Nullable<Int8>,
+        tpmonth -> Nullable<Int8>,
+        parallel -> Nullable<Int8>,
+        weight -> Int8,
+        models -> Nullable<Text>,
+        no_training -> Bool,
     }
 }
 

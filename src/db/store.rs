@@ -11,6 +11,7 @@ use super::tenants::Tenant;
 use super::{postgres, sqlite};
 use crate::domain::clock::Moment;
 use crate::domain::ids::{KeyId, ModelNumber, ProviderId, TenantId};
+use crate::domain::tenant::{TenantChange, TenantPolicy, TenantUse};
 use crate::domain::usage::UsageRecord;
 
 /// Which database a store runs on.
@@ -79,6 +80,26 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The tenant of that exact name, with the number of its keys that admit at `now`.
     fn tenant_named(&self, name: &str, now: Moment) -> Result<Option<Tenant>, StoreError>;
+
+    /// Adds a tenant without keys, granted what `change` says, both or neither.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`].
+    fn add_tenant_with(&self, name: &str, change: &TenantChange, now: Moment) -> Result<Tenant, StoreError>;
+
+    /// Changes what is granted to the tenant of that exact name, at once and only what is given; whether there
+    /// is such a tenant.
+    fn change_tenant(&self, name: &str, change: &TenantChange) -> Result<bool, StoreError>;
+
+    /// Removes the tenant of that exact name with all of its keys, both or neither; how many keys those were,
+    /// `None` without such a tenant. Its completion events stay, and no other tenant ever gets its id.
+    fn remove_tenant(&self, name: &str) -> Result<Option<usize>, StoreError>;
+
+    /// What is granted to whom.
+    fn tenant_policies(&self) -> Result<Vec<(TenantId, TenantPolicy)>, StoreError>;
+
+    /// What a tenant has used of its own limits' windows by `now`, as far as the events are written.
+    fn tenant_use(&self, tenant: TenantId, now: Moment) -> Result<TenantUse, StoreError>;
 
     /// Adds a key to a tenant that exists.
     ///

@@ -5,7 +5,9 @@ use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -40,6 +42,19 @@ impl Moment {
     pub fn start_of_utc_day(self) -> Self {
         const DAY_MICROS: i64 = 86_400_000_000;
         Self(self.0 - self.0.rem_euclid(DAY_MICROS))
+    }
+
+    /// The first midnight UTC of the month that `self` lies in, and that of the next month; `None` outside the
+    /// years -9999 to 9999.
+    pub fn utc_month(self) -> Option<(Self, Self)> {
+        let first = Timestamp::from_microsecond(self.0).ok()?.to_zoned(TimeZone::UTC).date().first_of_month();
+        let next = first.checked_add(1.month()).ok()?;
+        Some((Self::midnight(first)?, Self::midnight(next)?))
+    }
+
+    fn midnight(date: Date) -> Option<Self> {
+        let zoned = date.to_zoned(TimeZone::UTC).ok()?;
+        Some(Self(zoned.timestamp().as_microsecond()))
     }
 }
 
@@ -133,6 +148,18 @@ mod tests {
         assert!(start <= noon);
         assert_eq!(start.unix_micros() % 86_400_000_000, 0);
         assert_eq!(start.start_of_utc_day(), start);
+    }
+
+    #[test]
+    fn a_month_begins_and_ends_at_midnight_utc() {
+        let at = |text: &str| Moment(text.parse::<Timestamp>().unwrap().as_microsecond());
+        for (inside, start, end) in [
+            ("2028-02-29T23:59:59.999999Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
+            ("2026-12-01T00:00:00Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(at(inside).utc_month(), Some((at(start), at(end))));
+        }
+        assert_eq!(Moment::NEVER.utc_month(), None);
     }
 
     #[test]

@@ -15,4 +15,5 @@ pub mod price;
 pub mod provider;
 pub mod secret;
 pub mod signals;
+pub mod tenant;
 pub mod usage;

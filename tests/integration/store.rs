@@ -11,11 +11,12 @@ use freellmapi::db::{NewKey, Revocation, Store, StoreError, Totals, lock_exclusi
 use freellmapi::domain::clock::Moment;
 use freellmapi::domain::ids::{EventId, KeyId, ProviderId, RequestId, TenantId};
 use freellmapi::domain::secret::Secret;
+use freellmapi::domain::tenant::{TenantChange, TenantLimits, TenantPolicy, TenantUse, Used, UsedUntil};
 use freellmapi::domain::usage::{Outcome, ServedBy, Usage, UsageRecord};
 
 use crate::support::database::TestDatabase;
 
-const MIGRATIONS: usize = 4;
+const MIGRATIONS: usize = 5;
 
 /// Runs each test once on SQLite and once on Postgres, on a database made by the first name.
 macro_rules! on_both_backends {
@@ -48,6 +49,9 @@ on_both_backends! {
     sqlite | postgres => [
         a_template_has_nothing_pending,
         a_tenant_has_its_name_alone,
+        a_tenant_is_granted_what_was_changed_and_keeps_the_rest,
+        a_removed_tenant_takes_its_keys_along,
+        the_use_of_a_tenant_is_what_it_called_providers_for,
         a_key_lives_from_creation_to_revocation,
         a_digest_belongs_to_one_key,
         a_key_needs_a_tenant,
@@ -162,6 +166,80 @@ fn a_tenant_has_its_name_alone(database: &TestDatabase) {
     assert_eq!(store.tenant_named("acme", at(9)).unwrap(), Some(tenant));
     assert_eq!(store.tenant_named("nobody", at(9)).unwrap(), None);
     assert!(store.keys(None).unwrap().is_empty());
+}
+
+fn a_tenant_is_granted_what_was_changed_and_keeps_the_rest(database: &TestDatabase) {
+    let store = database.open();
+    let first = TenantChange {
+        rpm: Some(Some(30)),
+        tpmonth: Some(Some(u64::MAX)),
+        weight: Some(3),
+        models: Some(Some(vec!["a".to_owned(), "groq/b c\"".to_owned()])),
+        no_training: Some(true),
+        ..TenantChange::default()
+    };
+    let tenant = store.add_tenant_with("acme", &first, at(5)).unwrap();
+    assert_eq!((tenant.policy.limits.rpm, tenant.policy.limits.rpd), (Some(30), None));
+    assert_eq!((tenant.policy.limits.tpmonth, tenant.policy.weight), (Some(i64::MAX as u64), 3));
+    assert_eq!(tenant.policy.models, Some(vec!["a".to_owned(), "groq/b c\"".to_owned()]));
+    assert!(tenant.policy.no_training);
+    assert!(matches!(store.add_tenant_with("acme", &first, at(6)), Err(StoreError::NameTaken(_))));
+
+    let second =
+        TenantChange { rpm: Some(None), rpd: Some(Some(7)), models: Some(None), ..TenantChange::default() };
+    assert!(store.change_tenant("acme", &second).unwrap());
+    let limits = TenantLimits { rpm: None, rpd: Some(7), ..tenant.policy.limits };
+    let policy = TenantPolicy { limits, models: None, ..tenant.policy };
+    assert!(store.change_tenant("acme", &TenantChange::default()).unwrap());
+    assert_eq!(store.tenant_policies().unwrap(), [(tenant.id, policy)]);
+    assert!(!store.change_tenant("nobody", &second).unwrap());
+    assert!(!store.change_tenant("nobody", &TenantChange::default()).unwrap());
+    assert_eq!(store.add_tenant("plain", at(6)).unwrap().policy, TenantPolicy::default());
+}
+
+fn a_removed_tenant_takes_its_keys_along(database: &TestDatabase) {
+    let store = database.open();
+    let (removed, _) = store.add_tenant_with_key("acme", "", &[1; 32], at(5)).unwrap();
+    store.add_tenant_with_key("other", "", &[2; 32], at(5)).unwrap();
+    assert_eq!(store.remove_tenant("acme").unwrap(), Some(1));
+    assert_eq!(store.remove_tenant("acme").unwrap(), None);
+    let left: Vec<String> = store.keys(None).unwrap().into_iter().map(|key| key.tenant_name).collect();
+    assert_eq!(left, ["other"]);
+    assert!(store.add_tenant("acme", at(6)).unwrap().id > removed.id);
+}
+
+fn the_use_of_a_tenant_is_what_it_called_providers_for(database: &TestDatabase) {
+    let store = database.open();
+    const SECOND: i64 = 1_000_000;
+    // 2026-11-23T12:00:00Z.
+    let now = 1_795_435_200 * SECOND;
+    let day = now - 12 * 3_600 * SECOND;
+    let month = day - 22 * 86_400 * SECOND;
+    let ended = |at: i64| event(1, Outcome::Served, at - 10, at);
+    let uncalled = UsageRecord { attempts: 0, ..ended(now - 1) };
+    let ends = [
+        month - 1,
+        month,
+        day - 1,
+        day,
+        now - 61 * SECOND,
+        now - 60 * SECOND,
+        now - 59 * SECOND + 1,
+        now - 1,
+    ];
+    let mut events: Vec<UsageRecord> = ends.into_iter().map(ended).collect();
+    events.extend([uncalled, event(2, Outcome::Served, now - 10, now - 1)]);
+    store.record(&events).unwrap();
+
+    let mut used = store.tenant_use(TenantId(1), at(now)).unwrap();
+    assert_eq!(used.month, Used { requests: 7, tokens: 210 });
+    assert_eq!(used.day, Used { requests: 5, tokens: 150 });
+    used.minute.sort_by_key(|piece| piece.until);
+    let one = Used { requests: 1, tokens: 30 };
+    let pieces =
+        [now - 59 * SECOND, now - 58 * SECOND, now].map(|until| UsedUntil { until: at(until), used: one });
+    assert_eq!(used.minute, pieces);
+    assert_eq!(store.tenant_use(TenantId(3), at(now)).unwrap(), TenantUse::default());
 }
 
 fn a_key_lives_from_creation_to_revocation(database: &TestDatabase) {

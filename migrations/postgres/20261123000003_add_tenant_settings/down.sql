@@ -1,0 +1,9 @@
+ALTER TABLE tenants DROP COLUMN no_training;
+ALTER TABLE tenants DROP COLUMN models;
+ALTER TABLE tenants DROP COLUMN weight;
+ALTER TABLE tenants DROP COLUMN parallel;
+ALTER TABLE tenants DROP COLUMN tpmonth;
+ALTER TABLE tenants DROP COLUMN tpd;
+ALTER TABLE tenants DROP COLUMN tpm;
+ALTER TABLE tenants DROP COLUMN rpd;
+ALTER TABLE tenants DROP COLUMN rpm;
