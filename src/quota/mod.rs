@@ -14,7 +14,10 @@
 //!
 //! Invariant: what is granted never brings a budget above its maximum; only use above the estimate does, and is
 //! paid before anything else is granted. Pure: no I/O, no clock but the `now` of each call, no actors; knows
-//! nothing of HTTP, tenants or stores.
+//! nothing of HTTP or stores.
+//!
+//! Beside the upstream limits live the tenants' own, which span providers: a [`TenantBook`] each, in
+//! [`TenantBooks`]; and [`Shares`], by which tenants divide what the gateway itself has.
 
 mod account_pool;
 mod answer;
@@ -34,6 +37,7 @@ mod snapshot;
 mod span;
 mod spent;
 mod terms;
+mod tenant;
 
 #[cfg(test)]
 mod properties;
@@ -55,3 +59,6 @@ pub use refusal::Refusal;
 pub use snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 pub use spent::{Charge, Spent};
 pub use terms::{Claim, Term, Terms};
+pub use tenant::{
+    Denied, Gauge, Remaining, Shares, TenantBook, TenantBooks, TenantDemand, TenantGuard, TenantHold,
+};
