@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// One endpoint and one Bearer key in front of the free tiers of many LLM providers.
 #[derive(Debug, Parser)]
@@ -63,18 +63,79 @@ pub(super) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TenantCommand {
-    /// Add a tenant
-    #[command(after_help = "Example:
-  freellmapi tenant add --name team-a")]
+    /// Add a tenant; what is not given is not limited
+    #[command(after_help = "Examples:
+  freellmapi tenant add --name team-a
+  freellmapi tenant add --name interns --rpm 10 --tpd 200000 --parallel 2
+  freellmapi tenant add --name clinic --models llama-3.3-70b,groq/openai/gpt-oss-120b --no-training")]
     Add {
         /// A name that no other tenant has
         #[arg(long, value_name = "N")]
         name: String,
+        #[command(flatten)]
+        grants: Grants,
+    },
+    /// Change what is given and leave the rest; a running server honours it within 5 s
+    #[command(after_help = "Examples:
+  freellmapi tenant set --name team-a --rpm 60 --weight 3
+  freellmapi tenant set --name team-a --rpm none --models none
+  freellmapi tenant set --name team-a --no-training=false")]
+    Set {
+        /// Whose grants to change
+        #[arg(long, value_name = "N")]
+        name: String,
+        #[command(flatten)]
+        grants: Grants,
+    },
+    /// Remove a tenant and all of its keys for good; its statistics stay
+    #[command(after_help = "Example:
+  freellmapi tenant remove --name team-a")]
+    Remove {
+        /// Who is to go
+        #[arg(long, value_name = "N")]
+        name: String,
     },
     /// List the tenants
-    #[command(after_help = "Example:
-  freellmapi tenant list")]
-    List,
+    #[command(after_help = "Examples:
+  freellmapi tenant list
+  freellmapi tenant list --json")]
+    List {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What a tenant is granted. Each limit is a whole number of at least 1, or `none`.
+#[derive(Debug, Args)]
+pub(super) struct Grants {
+    /// Requests in any 60 s
+    #[arg(long, value_name = "MAX")]
+    pub(super) rpm: Option<String>,
+    /// Requests in a UTC day
+    #[arg(long, value_name = "MAX")]
+    pub(super) rpd: Option<String>,
+    /// Tokens, input and output together, in any 60 s
+    #[arg(long, value_name = "MAX")]
+    pub(super) tpm: Option<String>,
+    /// Tokens in a UTC day
+    #[arg(long, value_name = "MAX")]
+    pub(super) tpd: Option<String>,
+    /// Tokens in a UTC month
+    #[arg(long, value_name = "MAX")]
+    pub(super) tpmonth: Option<String>,
+    /// Requests under way at once
+    #[arg(long, value_name = "MAX")]
+    pub(super) parallel: Option<String>,
+    /// Its share among competing tenants, in proportion to theirs [new tenants: 1]
+    #[arg(long, value_name = "WEIGHT")]
+    pub(super) weight: Option<String>,
+    /// The models that it may use (a family, an id or provider/model), or `none` for all
+    #[arg(long, value_name = "A,B")]
+    pub(super) models: Option<String>,
+    /// Only providers that do not train on what they are sent
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) no_training: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod demo;
 mod failure;
+mod grants;
 mod key;
 mod label;
 mod migrate;

@@ -84,13 +84,15 @@ impl Serving {
 #[test]
 fn every_command_has_help_with_examples() {
     let folder = folder();
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 14] = [
         &["--help"],
         &["serve", "--help"],
         &["demo", "--help"],
         &["check", "--help"],
         &["migrate", "--help"],
         &["tenant", "add", "--help"],
+        &["tenant", "set", "--help"],
+        &["tenant", "remove", "--help"],
         &["tenant", "list", "--help"],
         &["key", "create", "--help"],
         &["key", "list", "--help"],
@@ -245,6 +247,46 @@ fn keys_and_tenants_are_made_listed_and_revoked() {
     assert!(out(&run(folder.path(), &["key", "list"])).contains("revoked"));
     let bad = run(folder.path(), &["key", "create", "--tenant", "team-a", "--expires", "soon"]);
     assert_eq!(code(&bad), 64);
+}
+
+#[test]
+fn a_tenants_grants_are_set_shown_and_lifted() {
+    let folder = folder();
+    let tenant = |arguments: &[&str]| run(folder.path(), &[&["tenant"], arguments].concat());
+    let added =
+        tenant(&["add", "--name", "a", "--rpm", "30", "--weight", "3", "--models", "gpt-9", "--no-training"]);
+    assert_eq!(code(&added), 0, "{}", err(&added));
+    assert!(err(&added).contains("warning: no configured model is called `gpt-9`"), "{}", err(&added));
+    let set = tenant(&["set", "--name", "a", "--rpm", "none", "--tpd", "5000", "--no-training=false"]);
+    assert_eq!(code(&set), 0, "{}", err(&set));
+    let listed = out(&tenant(&["list", "--json"]));
+    let rows: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let row = &rows[0];
+    assert_eq!((&row["name"], &row["weight"]), (&"a".into(), &3.into()));
+    assert_eq!((&row["rpm"], &row["tpd"]), (&serde_json::Value::Null, &5_000.into()));
+    assert_eq!((&row["models"][0], &row["no_training"]), (&"gpt-9".into(), &false.into()));
+    assert!(out(&tenant(&["list"])).contains("tpd 5000, weight 3, models gpt-9"));
+
+    for wrong in [
+        &["set", "--name", "a"] as &[&str],
+        &["set", "--name", "a", "--rpm", "0"],
+        &["set", "--name", "a", "--rpm", "-1"],
+        &["set", "--name", "a", "--weight", "none"],
+        &["set", "--name", "a", "--models", ""],
+        &["set", "--name", "b", "--rpm", "1"],
+        &["add", "--name", "c", "--tpm", "1.5"],
+        &["remove", "--name", "b"],
+    ] {
+        let output = tenant(wrong);
+        assert_eq!(code(&output), 64, "{wrong:?}");
+        assert!(!err(&output).is_empty());
+    }
+    assert_eq!(out(&tenant(&["list"])).lines().count(), 2);
+
+    assert_eq!(code(&run(folder.path(), &["key", "create", "--tenant", "a"])), 0);
+    let removed = tenant(&["remove", "--name", "a"]);
+    assert_eq!(out(&removed), "tenant a is removed, and its keys with it: 1\n");
+    assert_eq!(out(&run(folder.path(), &["key", "list"])).lines().count(), 1);
 }
 
 #[test]
