@@ -38,6 +38,9 @@ pub enum GatewayError {
     /// 429: capacity comes back after this time.
     #[error("rate limit exceeded: every provider that could answer is at its limit")]
     NoCapacity { retry_after: Duration },
+    /// 429: the tenant's own limit has room again after this time.
+    #[error("rate limit exceeded: a limit of this key's tenant is used up")]
+    OwnLimit { retry_after: Duration },
     /// 503: nobody can answer.
     #[error("{message}")]
     Unavailable { message: String, retry_after: Duration },
@@ -66,7 +69,7 @@ impl GatewayError {
             Self::MethodNotAllowed { .. } => 405,
             Self::BodyTimeout => 408,
             Self::BodyTooLarge { .. } => 413,
-            Self::NoCapacity { .. } => 429,
+            Self::NoCapacity { .. } | Self::OwnLimit { .. } => 429,
             Self::Internal => 500,
             Self::Unavailable { .. } => 503,
         }
@@ -75,7 +78,7 @@ impl GatewayError {
     /// How the request ends in the statistics.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::NoCapacity { .. } => Outcome::NoCapacity,
+            Self::NoCapacity { .. } | Self::OwnLimit { .. } => Outcome::NoCapacity,
             Self::Unavailable { .. } => Outcome::Unavailable,
             Self::Internal => Outcome::Internal,
             _ => Outcome::Rejected,
@@ -85,7 +88,9 @@ impl GatewayError {
     /// When asking again makes sense, for 429 and 503.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::NoCapacity { retry_after } | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::NoCapacity { retry_after }
+            | Self::OwnLimit { retry_after }
+            | Self::Unavailable { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 use super::keyring::{Caller, Keyring, Refused};
+use super::known_digests::KnownDigests;
 use super::pepper::Pepper;
 use crate::domain::clock::Moment;
 
@@ -23,6 +24,8 @@ pub struct Gate {
     pepper: Pepper,
     /// Read by every request and written once a second or less, so that readers share it.
     state: RwLock<State>,
+    /// Read by every request and written once for every key that comes into use.
+    known: RwLock<KnownDigests>,
 }
 
 #[derive(Debug)]
@@ -37,7 +40,11 @@ struct State {
 impl Gate {
     /// A gate that knows the keys that the store had at `loaded_at`.
     pub fn new(pepper: Pepper, keyring: Keyring, loaded_at: Moment) -> Self {
-        Self { pepper, state: RwLock::new(State { keyring, loaded_at, store_away: false }) }
+        Self {
+            pepper,
+            state: RwLock::new(State { keyring, loaded_at, store_away: false }),
+            known: RwLock::default(),
+        }
     }
 
     /// Who presents this key.
@@ -49,12 +56,25 @@ impl Gate {
         if presented.len() > KEY_MAX_BYTES {
             return Err(Refused::Unknown);
         }
-        let digest = self.pepper.digest(presented);
+        let (fingerprint, known) = {
+            let known = self.known.read();
+            let fingerprint = known.fingerprint(presented);
+            (fingerprint, known.get(fingerprint).copied())
+        };
+        let digest = known.unwrap_or_else(|| self.pepper.digest(presented));
+        let answer = self.admit_digest(&digest, now);
+        if known.is_none() && answer.is_ok() {
+            self.known.write().insert(fingerprint, digest);
+        }
+        answer
+    }
+
+    fn admit_digest(&self, digest: &[u8; 32], now: Moment) -> Result<Caller, Refused> {
         let state = self.state.read();
         if now.saturating_since(state.loaded_at) > KNOWN_KEYS_LAST {
             return Err(Refused::StoreAway);
         }
-        match state.keyring.admit(&digest, now) {
+        match state.keyring.admit(digest, now) {
             Err(Refused::Unknown) if state.store_away => Err(Refused::StoreAway),
             answer => answer,
         }
@@ -91,14 +111,23 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::db::KeyRow;
+
     use crate::domain::ids::{KeyId, TenantId};
+    use crate::domain::tenant::TenantPolicy;
 
     const LOADED_AT: Moment = Moment::from_unix_micros(1_000_000);
 
     fn gate() -> Gate {
         let pepper = Pepper::of(b"pepper");
+        Gate::new(Pepper::of(b"pepper"), keyring(&pepper, None), LOADED_AT)
+    }
+
+    /// One key, `good`.
+    fn keyring(pepper: &Pepper, revoked_at: Option<Moment>) -> Keyring {
         let row = KeyRow {
             id: KeyId(1),
             tenant: TenantId(2),
@@ -107,18 +136,42 @@ mod tests {
             digest: pepper.digest("good"),
             created_at: LOADED_AT,
             expires_at: None,
-            revoked_at: None,
+            revoked_at,
         };
-        Gate::new(pepper, Keyring::new(vec![row]), LOADED_AT)
+        Keyring::new(vec![row], &HashMap::from([(TenantId(2), TenantPolicy::unrestricted())]))
     }
 
     #[test]
     fn a_known_key_admits_and_anything_else_does_not() {
         let gate = gate();
-        assert_eq!(gate.admit("good", LOADED_AT), Ok(Caller { tenant: TenantId(2), key: KeyId(1) }));
+        let caller = Caller { tenant: TenantId(2), key: KeyId(1), policy: TenantPolicy::unrestricted() };
+        for _first_and_known in 0..2 {
+            assert_eq!(gate.admit("good", LOADED_AT), Ok(caller.clone()));
+        }
         for bad in ["", "goo", "good ", "GOOD", &"x".repeat(512), &"x".repeat(10_000_000), "\0ü"] {
             assert_eq!(gate.admit(bad, LOADED_AT), Err(Refused::Unknown));
         }
+    }
+
+    #[test]
+    fn a_known_key_that_is_revoked_admits_nobody_from_then_on() {
+        let gate = gate();
+        assert!(gate.admit("good", LOADED_AT).is_ok());
+        gate.replace(keyring(gate.pepper(), Some(LOADED_AT)), LOADED_AT);
+        assert_eq!(gate.admit("good", LOADED_AT), Err(Refused::Revoked));
+        gate.replace(keyring(gate.pepper(), None), LOADED_AT);
+        assert!(gate.admit("good", LOADED_AT).is_ok());
+    }
+
+    #[test]
+    fn guesses_are_not_remembered() {
+        let gate = gate();
+        for guess in 0..100 {
+            assert!(gate.admit(&guess.to_string(), LOADED_AT).is_err());
+        }
+        assert_eq!(gate.known.read().len(), 0);
+        assert!(gate.admit("good", LOADED_AT).is_ok());
+        assert_eq!(gate.known.read().len(), 1);
     }
 
     #[test]

@@ -1,21 +1,26 @@
 //! All keys in memory, and the decision whom they admit.
 
+use std::collections::HashMap;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::db::KeyRow;
 use crate::domain::clock::Moment;
 use crate::domain::ids::{KeyId, TenantId};
+use crate::domain::tenant::TenantPolicy;
 
 /// Bytes of a digest by which a key is looked up. Chosen: with 64 bits, keys that share them are no event.
 const PREFIX_BYTES: usize = 8;
 
 /// Who asks: a tenant, by one of its keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub tenant: TenantId,
     pub key: KeyId,
+    /// What the tenant may do, as of the keyring that admitted it.
+    pub policy: Arc<TenantPolicy>,
 }
 
 /// Why a key does not admit.
@@ -49,9 +54,11 @@ struct Entry {
 }
 
 impl Keyring {
-    /// The keyring of these keys, revoked and expired ones included.
-    pub fn new(rows: Vec<KeyRow>) -> Self {
-        let mut entries: Vec<Entry> = rows.into_iter().map(Entry::from).collect();
+    /// The keyring of these keys, revoked and expired ones included. Keys of tenants without a policy are left
+    /// out: such a tenant is gone.
+    pub fn new(rows: Vec<KeyRow>, policies: &HashMap<TenantId, Arc<TenantPolicy>>) -> Self {
+        let entry = |row: KeyRow| Some(Entry::new(&row, Arc::clone(policies.get(&row.tenant)?)));
+        let mut entries: Vec<Entry> = rows.into_iter().filter_map(entry).collect();
         entries.sort_unstable_by_key(|entry| prefix(&entry.digest));
         Self { entries }
     }
@@ -77,7 +84,7 @@ impl Keyring {
         } else if entry.expires_at <= now {
             Err(Refused::Expired)
         } else {
-            Ok(entry.caller)
+            Ok(entry.caller.clone())
         }
     }
 
@@ -94,11 +101,11 @@ impl Keyring {
     }
 }
 
-impl From<KeyRow> for Entry {
-    fn from(row: KeyRow) -> Self {
+impl Entry {
+    fn new(row: &KeyRow, policy: Arc<TenantPolicy>) -> Self {
         Self {
             digest: row.digest,
-            caller: Caller { tenant: row.tenant, key: row.id },
+            caller: Caller { tenant: row.tenant, key: row.id, policy },
             expires_at: row.expires_at.unwrap_or(Moment::NEVER),
             is_revoked: row.revoked_at.is_some(),
         }
@@ -139,6 +146,12 @@ mod tests {
         }
     }
 
+    /// A keyring whose tenants all have a policy.
+    fn keyring(rows: Vec<KeyRow>) -> Keyring {
+        let policies = rows.iter().map(|row| (row.tenant, TenantPolicy::unrestricted())).collect();
+        Keyring::new(rows, &policies)
+    }
+
     proptest! {
         /// Digests from two values a byte only: shared prefixes and near misses are the rule.
         #[test]
@@ -157,7 +170,7 @@ mod tests {
                 })
                 .collect();
             let rows: Vec<KeyRow> = (0i64..).zip(&known).map(|(id, digest)| row(id, *digest)).collect();
-            let keyring = Keyring::new(rows);
+            let keyring = keyring(rows);
             for digest in &known {
                 let caller = keyring.admit(digest, at(1)).unwrap();
                 let id = usize::try_from(caller.key.0).unwrap();
@@ -170,7 +183,7 @@ mod tests {
     #[test]
     fn the_end_of_a_key_is_the_first_instant_at_which_it_admits_nobody() {
         let expiring = KeyRow { expires_at: Some(at(100)), ..row(1, [1; 32]) };
-        let keyring = Keyring::new(vec![expiring]);
+        let keyring = keyring(vec![expiring]);
         assert_eq!(keyring.admit(&[1; 32], at(99)).map(|caller| caller.tenant), Ok(TenantId(10)));
         assert_eq!(keyring.admit(&[1; 32], at(100)), Err(Refused::Expired));
         assert_eq!(keyring.admit(&[3; 32], at(0)), Err(Refused::Unknown));
@@ -179,9 +192,18 @@ mod tests {
     #[test]
     fn a_revoked_key_is_refused_even_when_the_clock_that_revoked_it_is_ahead() {
         let expired = KeyRow { expires_at: Some(at(10)), revoked_at: Some(at(50)), ..row(1, [1; 32]) };
-        let keyring = Keyring::new(vec![expired]);
+        let keyring = keyring(vec![expired]);
         for now in [0, 10, 49, 50] {
             assert_eq!(keyring.admit(&[1; 32], at(now)), Err(Refused::Revoked));
         }
+    }
+
+    #[test]
+    fn a_caller_has_the_policy_of_its_tenant_and_a_tenant_without_one_is_gone() {
+        let policy = Arc::new(TenantPolicy { weight: 3, ..TenantPolicy::default() });
+        let policies = HashMap::from([(TenantId(10), Arc::clone(&policy))]);
+        let keyring = Keyring::new(vec![row(1, [1; 32]), row(2, [2; 32])], &policies);
+        assert_eq!(keyring.admit(&[1; 32], at(0)).unwrap().policy, policy);
+        assert_eq!(keyring.admit(&[2; 32], at(0)), Err(Refused::Unknown));
     }
 }

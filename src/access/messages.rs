@@ -3,8 +3,9 @@
 use actix::Message;
 use serde::Serialize;
 
+use super::keyring::Keyring;
 use super::outage::RefreshState;
-use crate::db::{KeyRow, StoreError};
+use crate::db::StoreError;
 use crate::domain::clock::Moment;
 
 /// Asked by the admin surface and by tests; the answer says how the refresher is doing.
@@ -31,5 +32,5 @@ pub struct RefresherSnapshot {
 pub(super) struct Loaded {
     /// When the store was asked.
     pub(super) asked_at: Moment,
-    pub(super) rows: Result<Vec<KeyRow>, StoreError>,
+    pub(super) keyring: Result<Keyring, StoreError>,
 }

@@ -4,11 +4,13 @@
 //! [`MasterKey`]. The store alone, or a backup of it, lets nobody in and gives no key away.
 //!
 //! On the hot path there is memory only: the [`Gate`] digests what a caller presents and looks it up in the
-//! [`Keyring`], which one [`KeyringRefresher`] in the process renews from the store.
+//! [`Keyring`], which one [`KeyringRefresher`] in the process renews from the store, with what each tenant may do.
 
 mod gate;
 mod hex;
 mod keyring;
+mod known_digests;
+mod load;
 mod master_key;
 mod messages;
 mod mint;
@@ -21,6 +23,7 @@ mod seal;
 
 pub use gate::Gate;
 pub use keyring::{Caller, Keyring, Refused};
+pub use load::load_keyring;
 pub use master_key::{MasterKey, MasterKeyError};
 pub use messages::{Observe, RefresherSnapshot};
 pub use mint::ApiKey;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler};
 
 use super::gate::Gate;
-use super::keyring::Keyring;
+use super::load::load_keyring;
 use super::messages::{Loaded, Observe, RefresherSnapshot};
 use super::outage::{Change, RefreshState};
 use crate::db::{self, Backend, Store};
 use crate::domain::clock::SharedClock;
 use crate::domain::error_chain::ErrorChain;
+use crate::quota::TenantBooks;
 
 /// One load's end, and a handful of observers at a time.
 const MAILBOX_CAPACITY: usize = 16;
@@ -26,11 +27,12 @@ pub fn refresh_interval(backend: Backend) -> Duration {
     }
 }
 
-/// Loads all keys at an interval and puts them in force. While the store is away the old ones stay, see
+/// Loads all keys, and what their tenants may do, at an interval and puts them in force. While the store is away the old ones stay, see
 /// [`Gate::admit`]. One for the whole process.
 pub struct KeyringRefresher {
     store: Arc<dyn Store>,
     gate: Arc<Gate>,
+    books: TenantBooks,
     clock: SharedClock,
     interval: Duration,
     state: RefreshState,
@@ -48,8 +50,14 @@ impl fmt::Debug for KeyringRefresher {
 
 impl KeyringRefresher {
     /// A refresher that first loads one `interval` after its start: `gate` was just filled.
-    pub fn new(store: Arc<dyn Store>, gate: Arc<Gate>, clock: SharedClock, interval: Duration) -> Self {
-        Self { store, gate, clock, interval, state: RefreshState::default() }
+    pub fn new(
+        store: Arc<dyn Store>,
+        gate: Arc<Gate>,
+        books: TenantBooks,
+        clock: SharedClock,
+        interval: Duration,
+    ) -> Self {
+        Self { store, gate, books, clock, interval, state: RefreshState::default() }
     }
 
     /// Starts a load unless one is in flight; its end comes back as a message.
@@ -59,10 +67,10 @@ impl KeyringRefresher {
         }
         let asked_at = self.clock.now();
         let store = Arc::clone(&self.store);
-        let refresher = context.address();
+        let (refresher, books) = (context.address(), self.books.clone());
         actix::spawn(async move {
-            let rows = db::blocking(&store, |store| store.keys(None)).await;
-            refresher.do_send(Loaded { asked_at, rows });
+            let keyring = db::blocking(&store, move |store| load_keyring(store, &books, asked_at)).await;
+            refresher.do_send(Loaded { asked_at, keyring });
         });
     }
 }
@@ -80,9 +88,9 @@ impl Handler<Loaded> for KeyringRefresher {
     type Result = ();
 
     fn handle(&mut self, loaded: Loaded, _: &mut Self::Context) {
-        let change = self.state.finish(loaded.rows.is_ok());
-        match loaded.rows {
-            Ok(rows) => self.gate.replace(Keyring::new(rows), loaded.asked_at),
+        let change = self.state.finish(loaded.keyring.is_ok());
+        match loaded.keyring {
+            Ok(keyring) => self.gate.replace(keyring, loaded.asked_at),
             Err(error) => {
                 self.gate.note_store_away();
                 if change == Change::OutageBegan {
@@ -121,13 +129,15 @@ mod tests {
     use actix::Addr;
 
     use super::*;
-    use crate::access::{Pepper, Refused};
+    use crate::access::{Keyring, Pepper, Refused};
     use crate::db::{NewKey, open};
     use crate::domain::clock::{Clock, FakeClock, Moment};
+    use crate::domain::tenant::TenantChange;
 
     const INTERVAL: Duration = Duration::from_secs(1);
 
     struct Room {
+        books: TenantBooks,
         store: Arc<dyn Store>,
         gate: Arc<Gate>,
         clock: Arc<FakeClock>,
@@ -141,9 +151,16 @@ mod tests {
         let store = open(&format!("sqlite:{}/test.db", folder.path().display())).unwrap();
         let clock = Arc::new(FakeClock::at(Moment::from_unix_micros(1_000_000)));
         let gate = Arc::new(Gate::new(Pepper::of(b"pepper"), Keyring::default(), clock.now()));
-        let refresher =
-            KeyringRefresher::new(Arc::clone(&store), Arc::clone(&gate), clock.clone(), INTERVAL).start();
-        Room { store, gate, clock, refresher, _folder: folder }
+        let books = TenantBooks::default();
+        let refresher = KeyringRefresher::new(
+            Arc::clone(&store),
+            Arc::clone(&gate),
+            books.clone(),
+            clock.clone(),
+            INTERVAL,
+        )
+        .start();
+        Room { books, store, gate, clock, refresher, _folder: folder }
     }
 
     impl Room {
@@ -197,5 +214,28 @@ mod tests {
         // The load after the next one was certainly begun after the revocation.
         room.wait_until(|snapshot| snapshot.state.loads >= before.state.loads + 2).await;
         assert_eq!(room.gate.admit("key", room.clock.now()), Err(Refused::Revoked));
+    }
+
+    #[actix::test]
+    async fn a_changed_policy_comes_into_force_and_its_book_before_it() {
+        tokio::time::pause();
+        let room = room();
+        room.store.migrate().unwrap();
+        let digest = room.gate.pepper().digest("key");
+        let (tenant, _) = room.store.add_tenant_with_key("t", "", &digest, room.clock.now()).unwrap();
+        let before = room.wait_until(|snapshot| snapshot.known_keys == 1).await;
+        assert!(room.gate.admit("key", room.clock.now()).unwrap().policy.limits.is_unlimited());
+        assert!(!room.books.has(tenant.id));
+
+        let change = TenantChange { rpm: Some(Some(7)), ..TenantChange::default() };
+        room.store.change_tenant("t", &change).unwrap();
+        let then = room.wait_until(|snapshot| snapshot.state.loads >= before.state.loads + 2).await;
+        assert_eq!(room.gate.admit("key", room.clock.now()).unwrap().policy.limits.rpm, Some(7));
+        assert!(room.books.has(tenant.id));
+
+        room.store.remove_tenant("t").unwrap();
+        room.wait_until(|snapshot| snapshot.state.loads >= then.state.loads + 2).await;
+        assert_eq!(room.gate.admit("key", room.clock.now()), Err(Refused::Unknown));
+        assert!(!room.books.has(tenant.id));
     }
 }

@@ -13,7 +13,7 @@ const MISSING: &str = "no API key was given; send it as `Authorization: Bearer f
 const WRONG: &str = "the API key is not valid, has expired or was revoked";
 
 /// Whose statistics may be seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Viewer {
     Tenant(Caller),
     Admin,

@@ -1,12 +1,15 @@
 //! The request's body, read within bounds.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use actix_web::rt::task::yield_now;
 use actix_web::rt::time::timeout;
 use actix_web::web::{BytesMut, Payload};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 
+use super::admission::Seats;
 use crate::error::GatewayError;
 
 /// What is still taken of a body whose answer is settled, so that the client gets to reading the answer.
@@ -31,17 +34,40 @@ pub(super) async fn read(
 }
 
 /// Throws away what is left of a body, within bounds.
-pub(super) async fn drain(payload: &mut Payload) {
-    let reading = async {
-        let mut taken = 0;
-        while let Some(Ok(piece)) = payload.next().await {
-            taken += piece.len();
-            if taken > DRAIN_MAX_BYTES {
-                break;
-            }
+async fn drain(payload: &mut Payload) {
+    let _ended_in_time = timeout(DRAIN_TIMEOUT, discard(payload)).await;
+}
+
+/// Throws away the body of somebody who is turned away: what is there already, and what is still to come within
+/// bounds while one of the `seats` is free. Whether the connection is fit for another request; where not, it is to be
+/// closed.
+pub(super) async fn turn_away(payload: &mut Payload, seats: &Seats) -> bool {
+    let mut discarding = pin!(discard(payload));
+    if let Some(is_over) = discarding.as_mut().now_or_never() {
+        return is_over;
+    }
+    // The server hands over what came with the head only after the handler's first turn.
+    yield_now().await;
+    if let Some(is_over) = discarding.as_mut().now_or_never() {
+        return is_over;
+    }
+    match seats.take() {
+        Some(_seat) => timeout(DRAIN_TIMEOUT, discarding).await.unwrap_or(false),
+        None => false,
+    }
+}
+
+/// Whether the body came to its end.
+async fn discard(payload: &mut Payload) -> bool {
+    let mut taken = 0;
+    while let Some(piece) = payload.next().await {
+        let Ok(piece) = piece else { return false };
+        taken += piece.len();
+        if taken > DRAIN_MAX_BYTES {
+            return false;
         }
-    };
-    let _ended_in_time = timeout(DRAIN_TIMEOUT, reading).await;
+    }
+    true
 }
 
 async fn collect(payload: &mut Payload, limit_bytes: usize) -> Result<Bytes, GatewayError> {

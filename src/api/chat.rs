@@ -15,7 +15,7 @@ use super::edge::{Edge, Readiness};
 use super::held_body::{HeldBody, TAKEN_AT_ONCE_BYTES};
 use super::sse_body::{Manner, SseBody};
 use super::surface::Surface;
-use super::{answer_head, auth, body, error, served};
+use super::{answer_head, auth, body, error, rate_limit, served};
 use crate::access::Caller;
 use crate::dispatcher::Dispatch;
 use crate::domain::chat::ChatRequest;
@@ -59,27 +59,33 @@ async fn try_answer(
     let caller = match auth::caller(edge, request) {
         Ok(caller) => caller,
         Err(refusal) => {
-            body::drain(payload).await;
-            return stranger(&refusal, dialect.surface, request);
+            let is_fit = body::turn_away(payload, edge.permits.strangers()).await;
+            return error::last_unless(is_fit, stranger(&refusal, dialect.surface, request));
         }
     };
     // From here on the request is in the statistics, however it ends. Until it is read, only its client can end it.
-    let mut completion = open(edge, request, caller, started_at);
+    let mut completion = open(edge, request, &caller, started_at);
     completion.ends_as(Outcome::ClientLeft);
-    let admitted = admit(edge, request, payload).await;
+    let mut is_fit = true;
+    let admitted = admit(edge, request, payload, (&caller, &mut is_fit)).await;
     // Whoever loses it from here on is one of us.
     completion.ends_as(Outcome::Internal);
     let read = admitted.and_then(|(body, admitted)| Ok(((dialect.read)(body)?, admitted)));
-    match read {
-        Ok((chat, admitted)) => respond(dialect, edge, (chat, admitted), completion).await,
+    let mut response = match read {
+        Ok((mut chat, admitted)) => {
+            chat.policy = Arc::clone(&caller.policy);
+            respond(dialect, edge, (chat, admitted), completion).await
+        }
         Err(refusal) => {
             completion.finish(refusal.outcome());
-            error::response(&refusal, dialect.surface)
+            error::last_unless(is_fit, error::response(&refusal, dialect.surface))
         }
-    }
+    };
+    rate_limit::tell(edge, &caller, dialect.surface, response.headers_mut());
+    response
 }
 
-fn open(edge: &Edge, request: &HttpRequest, caller: Caller, started_at: Moment) -> Completion {
+fn open(edge: &Edge, request: &HttpRequest, caller: &Caller, started_at: Moment) -> Completion {
     let (recorder, clock) = (edge.recorder.clone(), Arc::clone(&edge.clock));
     Completion::open(
         recorder,
@@ -103,15 +109,19 @@ struct Admitted {
     max_wait: Option<Duration>,
 }
 
+/// # Errors
+/// Whoever is refused before its body was read learns whether its connection is fit for another request.
 async fn admit(
     edge: &Edge,
     request: &HttpRequest,
     payload: &mut Payload,
+    (caller, is_fit): (&Caller, &mut bool),
 ) -> Result<(Bytes, Admitted), GatewayError> {
-    let (permit, max_wait) = match edge.permits.take().and_then(|permit| Ok((permit, max_wait(request)?))) {
+    let permit = edge.permits.take(caller, edge.clock.now());
+    let (permit, max_wait) = match permit.and_then(|permit| Ok((permit, max_wait(request)?))) {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            body::drain(payload).await;
+            *is_fit = body::turn_away(payload, edge.permits.shed()).await;
             return Err(refusal);
         }
     };

@@ -14,6 +14,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::domain::secret::Secret;
 use crate::error::GatewayError;
+use crate::quota::TenantBooks;
 use crate::routing::Catalog;
 use crate::stats::Recorder;
 
@@ -26,6 +27,7 @@ pub struct Edge {
     pub recorder: Recorder,
     pub gate: Arc<Gate>,
     pub permits: Permits,
+    pub books: TenantBooks,
     pub catalog: Arc<Catalog>,
     pub store: Arc<dyn Store>,
     pub clock: SharedClock,

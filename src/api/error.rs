@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::http::{ConnectionType, StatusCode};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -29,6 +29,14 @@ pub(super) fn response(error: &GatewayError, surface: Surface) -> HttpResponse {
         response.insert_header((ALLOW, *allow));
     }
     response.json(value(error, surface))
+}
+
+/// The response, after which the connection is closed unless it `is_fit` for another request.
+pub(super) fn last_unless(is_fit: bool, mut response: HttpResponse) -> HttpResponse {
+    if !is_fit {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    response
 }
 
 /// The error as the last event of a stream.
@@ -91,7 +99,9 @@ fn openai(error: &GatewayError) -> Value {
         }
         GatewayError::BodyTooLarge { .. } => ("invalid_request_error", None, Some("request_too_large")),
         GatewayError::BodyTimeout => ("invalid_request_error", None, Some("request_timeout")),
-        GatewayError::NoCapacity { .. } => ("requests", None, Some("rate_limit_exceeded")),
+        GatewayError::NoCapacity { .. } | GatewayError::OwnLimit { .. } => {
+            ("requests", None, Some("rate_limit_exceeded"))
+        }
         GatewayError::Unavailable { .. } => ("server_error", None, Some("service_unavailable")),
         GatewayError::Internal => ("server_error", None, Some("internal_error")),
     };

@@ -17,6 +17,7 @@ mod held_body;
 mod listener;
 mod openai;
 mod original;
+mod rate_limit;
 mod routes;
 mod served;
 mod sse_body;

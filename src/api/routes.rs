@@ -1,8 +1,9 @@
 //! Every path.
 
-use actix_web::web::{self, Payload, ServiceConfig};
+use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder};
 
+use super::edge::Edge;
 use super::surface::Surface;
 use super::{body, error, health, openai, original};
 use crate::error::GatewayError;
@@ -44,22 +45,27 @@ fn post(path: &str) -> Resource {
     web::resource(path).default_service(web::to(only_post))
 }
 
-async fn only_get(request: HttpRequest, payload: Payload) -> HttpResponse {
-    refuse(&GatewayError::MethodNotAllowed { allow: "GET, HEAD" }, &request, payload).await
+async fn only_get(edge: Data<Edge>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    refuse(&GatewayError::MethodNotAllowed { allow: "GET, HEAD" }, &edge, &request, payload).await
 }
 
-async fn only_post(request: HttpRequest, payload: Payload) -> HttpResponse {
-    refuse(&GatewayError::MethodNotAllowed { allow: "POST" }, &request, payload).await
+async fn only_post(edge: Data<Edge>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    refuse(&GatewayError::MethodNotAllowed { allow: "POST" }, &edge, &request, payload).await
 }
 
-async fn unknown_path(request: HttpRequest, payload: Payload) -> HttpResponse {
+async fn unknown_path(edge: Data<Edge>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let path = request.path().to_owned();
-    refuse(&GatewayError::UnknownPath { path }, &request, payload).await
+    refuse(&GatewayError::UnknownPath { path }, &edge, &request, payload).await
 }
 
-async fn refuse(refusal: &GatewayError, request: &HttpRequest, mut payload: Payload) -> HttpResponse {
-    body::drain(&mut payload).await;
-    error::response(refusal, surface_of(request))
+async fn refuse(
+    refusal: &GatewayError,
+    edge: &Edge,
+    request: &HttpRequest,
+    mut payload: Payload,
+) -> HttpResponse {
+    let is_fit = body::turn_away(&mut payload, edge.permits.strangers()).await;
+    error::last_unless(is_fit, error::response(refusal, surface_of(request)))
 }
 
 fn surface_of(request: &HttpRequest) -> Surface {

@@ -15,8 +15,8 @@ use thiserror::Error;
 
 use self::wiring::Wiring;
 use crate::access::{
-    ApiKey, Gate, Keyring, KeyringRefresher, MasterKey, MasterKeyError, Pepper, PepperError, ProvisionError,
-    ensure_tenant_and_key, refresh_interval,
+    ApiKey, Gate, KeyringRefresher, MasterKey, MasterKeyError, Pepper, PepperError, ProvisionError,
+    ensure_tenant_and_key, load_keyring, refresh_interval,
 };
 use crate::api::{self, Permits, Readiness};
 use crate::config::Settings;
@@ -26,6 +26,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
 use crate::provider::{ProviderActor, ProviderShared, tls_config};
+use crate::quota::TenantBooks;
 use crate::routing::Catalog;
 use crate::stats::{Flush, Flushed, LostEvents, OpenRequests, Recorder, StatsActor, StatsPlan};
 
@@ -114,6 +115,7 @@ struct Prepared {
     store: Arc<dyn Store>,
     minted_key: Option<ApiKey>,
     gate: Arc<Gate>,
+    books: TenantBooks,
     catalog: Arc<Catalog>,
     stats: StatsPlan,
 }
@@ -129,7 +131,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
     let address = listener.local_addr().unwrap_or(settings.server.listen);
     let (settings, prepared) = prepare_aside(settings, Arc::clone(&clock)).await?;
-    let Prepared { lock, store, minted_key, gate, catalog, stats } = prepared;
+    let Prepared { lock, store, minted_key, gate, books, catalog, stats } = prepared;
 
     let background = Arbiter::new();
     let lost_events = LostEvents::default();
@@ -139,7 +141,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
             StatsActor::new(store, clock, stats, lost)
         })
     };
-    start_refresher(&background, &store, &gate, &clock);
+    start_refresher(&background, &store, &gate, &books, &clock);
     let panics = Panics::default();
 
     let wiring = Wiring {
@@ -147,6 +149,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         panics,
         catalog,
         gate,
+        books,
         store,
         clock,
         tls,
@@ -249,9 +252,10 @@ fn prepare(settings: &Settings, clock: &SharedClock) -> Result<Prepared, StartEr
     let OpenStore { store, pepper } = OpenStore::open(settings)?;
     let minted_key = ensure_tenant_and_key(&*store, &pepper, settings.api_key.as_ref(), now)?;
     let stats = stats_plan(settings, &pepper);
-    let gate = Arc::new(Gate::new(pepper, Keyring::new(store.keys(None)?), now));
+    let books = TenantBooks::default();
+    let gate = Arc::new(Gate::new(pepper, load_keyring(&*store, &books, now)?, now));
     let catalog = Arc::new(Catalog::new(numbered(&settings.providers, &*store)?));
-    Ok(Prepared { lock, store, minted_key, gate, catalog, stats })
+    Ok(Prepared { lock, store, minted_key, gate, books, catalog, stats })
 }
 
 /// Each store has a spool of its own, named by its pepper, which no move or new address of the store changes: what
@@ -286,11 +290,18 @@ pub fn numbered(providers: &[ProviderSpec], store: &dyn Store) -> Result<Vec<Arc
     Ok(numbered.collect())
 }
 
-fn start_refresher(background: &Arbiter, store: &Arc<dyn Store>, gate: &Arc<Gate>, clock: &SharedClock) {
+fn start_refresher(
+    background: &Arbiter,
+    store: &Arc<dyn Store>,
+    gate: &Arc<Gate>,
+    books: &TenantBooks,
+    clock: &SharedClock,
+) {
     let every = refresh_interval(store.backend());
     let (store, gate, clock) = (Arc::clone(store), Arc::clone(gate), Arc::clone(clock));
+    let books = books.clone();
     KeyringRefresher::start_in_arbiter(&background.handle(), move |_| {
-        KeyringRefresher::new(store, gate, clock, every)
+        KeyringRefresher::new(store, gate, books, clock, every)
     });
 }
 

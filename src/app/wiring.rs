@@ -20,6 +20,7 @@ use crate::dispatcher::{Dispatcher, DispatcherHandle, DispatcherSettings, Roster
 use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::provider::{ProviderActor, ProviderShared, TlsConfig};
+use crate::quota::TenantBooks;
 use crate::routing::Catalog;
 use crate::stats::{LostEvents, OpenRequests, Recorder, StatsActor};
 
@@ -37,6 +38,7 @@ pub(super) struct Wiring {
     pub(super) catalog: Arc<Catalog>,
     pub(super) shared: Vec<Arc<ProviderShared>>,
     pub(super) gate: Arc<Gate>,
+    pub(super) books: TenantBooks,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: SharedClock,
     pub(super) tls: TlsConfig,
@@ -96,6 +98,7 @@ impl Wiring {
             recorder,
             gate: Arc::clone(&self.gate),
             permits: self.permits.clone(),
+            books: self.books.clone(),
             catalog: Arc::clone(&self.catalog),
             store: Arc::clone(&self.store),
             clock: Arc::clone(&self.clock),
@@ -114,6 +117,7 @@ impl Wiring {
             Arc::clone(&self.clock),
             self.dispatcher_settings(),
             self.waiting.clone(),
+            self.books.clone(),
             self.panics.clone(),
         );
         let address = dispatcher.start();

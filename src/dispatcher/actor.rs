@@ -9,13 +9,14 @@ use actix::{Actor, AsyncContext, Context, Handler, MessageResult};
 use super::course::{self, Step};
 use super::messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, Resume};
 use super::roster::Roster;
+use super::tenant_units;
 use crate::domain::chat::{ChatRequest, ModelSelector, Strategy};
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::panics::Panics;
 use crate::domain::usage::Outcome;
 use crate::error::GatewayError;
 use crate::provider::{Job, Returned, Route, Try, Verdict};
-use crate::quota::Refusal;
+use crate::quota::{Refusal, TenantBooks};
 use crate::routing::{self, Catalog, Plan, Target};
 
 /// Only requests with an admission permit send messages here; the bound is theirs (see `ProviderActor`).
@@ -44,6 +45,7 @@ pub struct Dispatcher {
     clock: SharedClock,
     settings: DispatcherSettings,
     waiting: Waiting,
+    books: TenantBooks,
     panics: Panics,
 }
 
@@ -54,9 +56,10 @@ impl Dispatcher {
         clock: SharedClock,
         settings: DispatcherSettings,
         waiting: Waiting,
+        books: TenantBooks,
         panics: Panics,
     ) -> Self {
-        Self { catalog, roster, clock, settings, waiting, panics }
+        Self { catalog, roster, clock, settings, waiting, books, panics }
     }
 
     /// A turn that panics costs the request that it was about: its job is dropped, which tells its client.
@@ -80,12 +83,19 @@ impl Dispatcher {
         })
     }
 
-    /// Plans, and asks the first candidate.
+    /// Plans, takes what the tenant's own limits must have room for, and asks the first candidate.
     fn begin(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
         match self.plan(&job.request) {
             Ok(plan) => {
                 job.route.plan = plan.without(&job.route.failed);
-                self.step(job, context);
+                let now = self.clock.now();
+                match tenant_units::take(&mut job, &self.books, now) {
+                    Ok(()) => self.step(job, context),
+                    Err(refusal) => {
+                        let step = course::own_limit(&job.route, &refusal, now);
+                        self.follow(step, job, context);
+                    }
+                }
             }
             Err(error) => job.refuse(error),
         }
@@ -115,9 +125,17 @@ impl Dispatcher {
         if job.reply.is_closed() {
             return job.completion.finish(Outcome::ClientLeft);
         }
-        match course::next_step(&mut job.route, self.clock.now()) {
+        let step = course::next_step(&mut job.route, self.clock.now());
+        self.follow(step, job, context);
+    }
+
+    fn follow(&mut self, step: Step, mut job: Box<Job>, context: &mut Context<Self>) {
+        match step {
             Step::Ask(target) => self.ask(job, target, context),
-            Step::Wait { until, room_at } => self.wait(job, until, room_at, context),
+            Step::Wait { until, room_at } => {
+                tenant_units::put_back(&mut job);
+                self.wait(job, until, room_at, context);
+            }
             Step::Refuse(error) => job.refuse(error),
         }
     }

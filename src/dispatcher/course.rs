@@ -75,12 +75,27 @@ pub(super) fn next_step(route: &mut Route, now: Moment) -> Step {
         return Step::Ask(target);
     }
     match route.room_at {
-        Some(room_at) if room_at <= route.wait_until => {
-            Step::Wait { until: room_at.min(now + ASK_AGAIN).max(now + WAIT_MIN), room_at }
-        }
+        Some(room_at) if room_at <= route.wait_until => wait_for(room_at, now),
         Some(room_at) => Step::Refuse(no_capacity(room_at, now)),
         None => Step::Refuse(nobody(route, now)),
     }
+}
+
+/// What to do when the tenant's own limits have no room: they are waited for like missing capacity.
+pub(super) fn own_limit(route: &Route, refusal: &Refusal, now: Moment) -> Step {
+    match refusal {
+        Refusal::NotUntil(room_at) if *room_at <= route.wait_until => wait_for(*room_at, now),
+        Refusal::NotUntil(room_at) => {
+            Step::Refuse(GatewayError::OwnLimit { retry_after: room_at.saturating_since(now) })
+        }
+        Refusal::TooLarge => Step::Refuse(GatewayError::TooLong {
+            message: "this request is larger than a token limit of this key's tenant".to_owned(),
+        }),
+    }
+}
+
+fn wait_for(room_at: Moment, now: Moment) -> Step {
+    Step::Wait { until: room_at.min(now + ASK_AGAIN).max(now + WAIT_MIN), room_at }
 }
 
 /// Nobody will have room, for want of capacity at least.
@@ -120,6 +135,9 @@ pub(super) fn refusal_of(no_plan: &NoPlan, name: &str, tokens: u64) -> GatewayEr
         NoPlan::NothingEnabled => GatewayError::unavailable(
             "no provider is enabled: give a provider's key in the environment, or add a provider to the configuration",
         ),
+        NoPlan::NothingPermitted => {
+            GatewayError::unavailable("no enabled model is among those that this key's tenant may use")
+        }
         NoPlan::NoCapability => GatewayError::unavailable(
             "no enabled model can do what this request needs (tools, images or a JSON schema)",
         ),
@@ -194,6 +212,18 @@ mod tests {
         note_refusal(&mut route, &Refusal::NotUntil(NOW + Duration::from_secs(60)));
         let refused = GatewayError::NoCapacity { retry_after: Duration::from_secs(60) };
         assert_eq!(next_step(&mut route, NOW), Step::Refuse(refused));
+    }
+
+    #[test]
+    fn the_tenants_own_limit_is_waited_for_and_then_told_as_such() {
+        let room_at = NOW + Duration::from_secs(3);
+        let wait = Step::Wait { until: NOW + ASK_AGAIN, room_at };
+        assert_eq!(own_limit(&route(), &Refusal::NotUntil(room_at), NOW), wait);
+        let later = Duration::from_secs(21);
+        let refused = Step::Refuse(GatewayError::OwnLimit { retry_after: later });
+        assert_eq!(own_limit(&route(), &Refusal::NotUntil(NOW + later), NOW), refused);
+        let never = own_limit(&route(), &Refusal::TooLarge, NOW);
+        assert!(matches!(never, Step::Refuse(GatewayError::TooLong { .. })), "{never:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod course;
 mod handle;
 mod messages;
 mod roster;
+mod tenant_units;
 
 pub use actor::{Dispatcher, DispatcherSettings, Waiting};
 pub use handle::DispatcherHandle;

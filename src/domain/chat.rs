@@ -1,11 +1,13 @@
 //! One chat as the client asked for it, checked and ready to be encoded for any provider.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::ids::ModelNumber;
 use super::provider::Capabilities;
+use super::tenant::TenantPolicy;
 
 /// A chat request. What was checked is what is forwarded: the members' values are spans of the received body.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct ChatRequest {
     pub choice_cap: Option<u64>,
     /// How many answers are asked for: `n`, at least 1.
     pub choices: u64,
+    /// What its tenant may do. The edge sets it, for every surface alike.
+    pub policy: Arc<TenantPolicy>,
 }
 
 impl ChatRequest {
@@ -40,6 +44,7 @@ impl ChatRequest {
             input_tokens: 0,
             choice_cap: None,
             choices: 1,
+            policy: TenantPolicy::unrestricted(),
         }
     }
 

@@ -41,6 +41,8 @@ pub enum NoPlan {
     UnknownModel,
     /// Nothing is enabled.
     NothingEnabled,
+    /// Nothing that is enabled may be used by the request's tenant.
+    NothingPermitted,
     /// No enabled model can do what the request needs.
     NoCapability,
     /// The request is larger than every window; `largest` is the largest, in tokens.
@@ -55,7 +57,7 @@ pub enum NoPlan {
 /// # Errors
 /// [`NoPlan`] says which filter left nothing.
 pub fn plan(request: &ChatRequest, catalog: &Catalog, default: Strategy) -> Result<Plan, NoPlan> {
-    let selected = selected(request, catalog, default)?;
+    let selected = permitted(request, catalog, selected(request, catalog, default)?)?;
     let capable = capable(request, catalog, selected)?;
     Ok(Plan { candidates: fitting(request, catalog, &capable)?.into() })
 }
@@ -71,6 +73,25 @@ fn selected(request: &ChatRequest, catalog: &Catalog, default: Strategy) -> Resu
         Some(chosen) => Ok(ordered.filter(|target| chosen.contains(target)).collect()),
         None if ordered.len() == 0 => Err(NoPlan::NothingEnabled),
         None => Ok(ordered.collect()),
+    }
+}
+
+/// What the tenant may not use does not exist for it.
+fn permitted(
+    request: &ChatRequest,
+    catalog: &Catalog,
+    mut targets: Vec<Target>,
+) -> Result<Vec<Target>, NoPlan> {
+    if !request.policy.restricts_models() {
+        return Ok(targets);
+    }
+    targets.retain(|target| {
+        catalog.spec(*target).is_some_and(|(provider, model)| request.policy.permits(provider, model))
+    });
+    match (targets.is_empty(), &request.selector) {
+        (false, _) => Ok(targets),
+        (true, ModelSelector::Auto(_)) => Err(NoPlan::NothingPermitted),
+        (true, _) => Err(NoPlan::UnknownModel),
     }
 }
 

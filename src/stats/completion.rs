@@ -12,7 +12,11 @@ pub struct Completion {
     recorder: Recorder,
     clock: SharedClock,
     record: UsageRecord,
+    witness: Option<Witness>,
 }
+
+/// Is told how a request ended, at its very end.
+pub type Witness = Box<dyn FnOnce(&UsageRecord) + Send>;
 
 impl Completion {
     /// Opens the event of a request that came in at `started_at`. Until somebody says otherwise it ends as
@@ -40,11 +44,29 @@ impl Completion {
             ended_at: started_at,
         };
         recorder.note_opened();
-        Self { recorder, clock, record }
+        Self { recorder, clock, record, witness: None }
     }
 
     pub fn request_id(&self) -> &RequestId {
         &self.record.request_id
+    }
+
+    pub fn tenant(&self) -> TenantId {
+        self.record.tenant
+    }
+
+    /// Has `witness` told how the request ends, in the place of whoever was to be.
+    pub fn witness(&mut self, witness: Witness) {
+        self.witness = Some(witness);
+    }
+
+    pub fn has_witness(&self) -> bool {
+        self.witness.is_some()
+    }
+
+    /// Drops the witness untold.
+    pub fn dismiss_witness(&mut self) {
+        self.witness = None;
     }
 
     pub fn is_streamed(&mut self, streamed: bool) {
@@ -92,6 +114,9 @@ impl Completion {
 impl Drop for Completion {
     fn drop(&mut self) {
         self.record.ended_at = self.clock.now();
+        if let Some(witness) = self.witness.take() {
+            witness(&self.record);
+        }
         self.recorder.record(self.record.clone());
         self.recorder.note_ended();
     }

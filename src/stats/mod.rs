@@ -12,6 +12,6 @@ mod recorder;
 mod spool;
 
 pub use actor::{StatsActor, StatsPlan};
-pub use completion::Completion;
+pub use completion::{Completion, Witness};
 pub use messages::{Flush, Flushed, ObserveStats, Records, StatsSnapshot};
 pub use recorder::{LostEvents, OpenRequests, Recorder};

@@ -12,7 +12,7 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("quota", &[]),
     ("routing", &["quota"]),
     ("db", &[]),
-    ("access", &["db"]),
+    ("access", &["db", "quota"]),
     ("stats", &["db"]),
     ("provider", &["quota", "routing", "stats", "error"]),
     ("dispatcher", &["provider", "quota", "routing", "stats", "error"]),

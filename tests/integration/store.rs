@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freellmapi::access::{
-    ApiKey, Keyring, MasterKey, Pepper, PepperError, ProvisionError, Refused, ensure_tenant_and_key,
+    ApiKey, MasterKey, Pepper, PepperError, ProvisionError, Refused, ensure_tenant_and_key, load_keyring,
 };
 use freellmapi::db::{NewKey, Revocation, Store, StoreError, Totals, lock_exclusively, open};
 use freellmapi::domain::clock::Moment;
@@ -13,6 +13,7 @@ use freellmapi::domain::ids::{EventId, KeyId, ProviderId, RequestId, TenantId};
 use freellmapi::domain::secret::Secret;
 use freellmapi::domain::tenant::{TenantChange, TenantLimits, TenantPolicy, TenantUse, Used, UsedUntil};
 use freellmapi::domain::usage::{Outcome, ServedBy, Usage, UsageRecord};
+use freellmapi::quota::TenantBooks;
 
 use crate::support::database::TestDatabase;
 
@@ -266,7 +267,7 @@ fn a_key_lives_from_creation_to_revocation(database: &TestDatabase) {
     assert_eq!((keys[1].expires_at, keys[1].revoked_at), (Some(at(100)), None));
     assert_eq!(store.keys(None).unwrap().len(), 3);
 
-    let keyring = Keyring::new(store.keys(None).unwrap());
+    let keyring = load_keyring(store.as_ref(), &TenantBooks::default(), at(60)).unwrap();
     assert_eq!(keyring.admit(&[1; 32], at(60)), Err(Refused::Revoked));
     assert_eq!(keyring.admit(&[2; 32], at(60)).map(|caller| caller.key), Ok(second));
 }
@@ -471,7 +472,7 @@ fn of_replicas_that_start_together_one_shows_a_key(database: &TestDatabase) {
     let [key] = &shown[..] else { panic!("{} keys were shown", shown.len()) };
 
     let store = database.open();
-    let keyring = Keyring::new(store.keys(None).unwrap());
+    let keyring = load_keyring(store.as_ref(), &TenantBooks::default(), at(60)).unwrap();
     let caller = keyring.admit(&pepper(store.as_ref()).digest(key.expose()), at(6)).unwrap();
     assert_eq!(caller.tenant, store.tenant_named("default", at(6)).unwrap().unwrap().id);
     assert_eq!(keyring.len(), 1);

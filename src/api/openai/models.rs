@@ -8,6 +8,7 @@ use super::chat::AUTOMATIC;
 use crate::api::edge::Edge;
 use crate::api::surface::Surface;
 use crate::api::{auth, error};
+use crate::domain::tenant::TenantPolicy;
 use crate::error::GatewayError;
 use crate::routing::{Catalog, Target};
 
@@ -38,14 +39,16 @@ impl<'a> Model<'a> {
 
 pub(in crate::api) async fn list(edge: Data<Edge>, request: HttpRequest) -> HttpResponse {
     match auth::caller(&edge, &request) {
-        Ok(_) => HttpResponse::Ok().json(List { object: "list", data: models(&edge.catalog) }),
+        Ok(caller) => {
+            HttpResponse::Ok().json(List { object: "list", data: models(&edge.catalog, &caller.policy) })
+        }
         Err(refusal) => error::response(&refusal, Surface::OpenAi),
     }
 }
 
 pub(in crate::api) async fn one(edge: Data<Edge>, request: HttpRequest, name: Path<String>) -> HttpResponse {
     let refusal = match auth::caller(&edge, &request) {
-        Ok(_) => match models(&edge.catalog).iter().find(|model| model.id == *name) {
+        Ok(caller) => match models(&edge.catalog, &caller.policy).iter().find(|model| model.id == *name) {
             Some(model) => return HttpResponse::Ok().json(model),
             None => GatewayError::UnknownModel { name: format!("`{}`", name.into_inner()) },
         },
@@ -54,9 +57,16 @@ pub(in crate::api) async fn one(edge: Data<Edge>, request: HttpRequest, name: Pa
     error::response(&refusal, Surface::OpenAi)
 }
 
-fn models(catalog: &Catalog) -> Vec<Model<'_>> {
+/// What a tenant may ask for; what it may not use does not exist for it.
+fn models<'a>(catalog: &'a Catalog, policy: &TenantPolicy) -> Vec<Model<'a>> {
+    let is_permitted = |target: &Target| {
+        catalog.spec(*target).is_some_and(|(provider, model)| policy.permits(provider, model))
+    };
     let automatic = AUTOMATIC.iter().map(|(name, _)| Model::new(name, GATEWAY));
-    let named = catalog.names().into_iter().map(|(name, targets)| Model::new(name, owner(catalog, targets)));
+    let named = catalog.names().into_iter().filter_map(|(name, targets)| {
+        let permitted: Vec<Target> = targets.iter().copied().filter(is_permitted).collect();
+        (!permitted.is_empty()).then(|| Model::new(name, owner(catalog, &permitted)))
+    });
     automatic.chain(named).collect()
 }
 

@@ -6,19 +6,24 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
+use crate::api::auth::Viewer;
 use crate::api::edge::Edge;
 use crate::api::surface::Surface;
 use crate::api::{auth, error};
 use crate::domain::ids::ModelNumber;
 use crate::domain::limit::{Limit, Scope, Unit, Window};
 use crate::domain::provider::{ModelSpec, ProviderSpec};
+use crate::domain::tenant::TenantPolicy;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(in crate::api) async fn models(edge: Data<Edge>, request: HttpRequest) -> HttpResponse {
     match auth::viewer(&edge, &request, edge.settings.public_models) {
-        Ok(_) => HttpResponse::Ok().json(rows(&edge)),
+        Ok(Viewer::Tenant(caller)) => HttpResponse::Ok().json(rows(&edge, &caller.policy)),
+        Ok(Viewer::Admin | Viewer::Anybody) => {
+            HttpResponse::Ok().json(rows(&edge, &TenantPolicy::unrestricted()))
+        }
         Err(refusal) => error::response(&refusal, Surface::Original),
     }
 }
@@ -41,10 +46,13 @@ struct Row<'a> {
     enabled: bool,
 }
 
-fn rows(edge: &Edge) -> Vec<Row<'_>> {
+fn rows<'a>(edge: &'a Edge, policy: &TenantPolicy) -> Vec<Row<'a>> {
     let providers = edge.catalog.providers().iter();
-    let mut rows: Vec<_> =
-        providers.flat_map(|provider| provider.models.iter().map(|model| row(provider, model))).collect();
+    let mut rows: Vec<_> = providers
+        .flat_map(|provider| provider.models.iter().map(move |model| (&**provider, model)))
+        .filter(|(provider, model)| policy.permits(provider, model))
+        .map(|(provider, model)| row(provider, model))
+        .collect();
     rows.sort_by_key(|row| (row.intelligence_rank, row.id));
     rows
 }
