@@ -101,7 +101,7 @@ pub(super) struct Seats {
 pub(super) struct Seat(Arc<AtomicUsize>);
 
 impl Seats {
-    fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self { taken: Arc::default(), max }
     }
 

@@ -84,3 +84,60 @@ async fn collect(payload: &mut Payload, limit_bytes: usize) -> Result<Bytes, Gat
     }
     Ok(whole.freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::FromRequest;
+    use actix_web::dev::Payload as AnyPayload;
+    use actix_web::error::PayloadError;
+    use actix_web::test::TestRequest;
+    use futures_util::stream::{self, Stream};
+
+    use super::*;
+    use crate::api::admission::Permits;
+
+    type Piece = Result<Bytes, PayloadError>;
+
+    async fn payload(pieces: impl Stream<Item = Piece> + 'static) -> Payload {
+        let mut any: AnyPayload = AnyPayload::Stream { payload: Box::pin(pieces) };
+        Payload::from_request(&TestRequest::default().to_http_request(), &mut any).await.unwrap()
+    }
+
+    /// So many pieces of a megabyte.
+    fn megabytes(count: usize) -> impl Stream<Item = Piece> {
+        stream::iter((0..count).map(|_| Ok(Bytes::from(vec![0; 1 << 20]))))
+    }
+
+    #[actix_web::test]
+    async fn what_is_there_is_taken_without_a_seat() {
+        let nowhere = Seats::new(0);
+        assert!(turn_away(&mut payload(megabytes(3)).await, &nowhere).await);
+        let mut has_waited = false;
+        let second_turn = stream::once(std::future::poll_fn(move |_| {
+            if std::mem::replace(&mut has_waited, true) {
+                return std::task::Poll::Ready(Ok(Bytes::from_static(b"x")));
+            }
+            std::task::Poll::Pending
+        }));
+        assert!(turn_away(&mut payload(second_turn).await, &nowhere).await);
+    }
+
+    #[actix_web::test]
+    async fn who_is_slow_needs_a_seat_and_has_it_for_a_while() {
+        tokio::time::pause();
+        let (nowhere, one) = (Seats::new(0), Seats::new(1));
+        let slow = || stream::pending::<Piece>();
+        assert!(!turn_away(&mut payload(slow()).await, &nowhere).await);
+        let (mut first, mut second) = (payload(slow()).await, payload(slow()).await);
+        let ends = tokio::join!(turn_away(&mut first, &one), turn_away(&mut second, &one));
+        assert_eq!(ends, (false, false));
+        assert!(one.take().is_some(), "the seat is free again");
+    }
+
+    #[actix_web::test]
+    async fn nobody_is_listened_to_for_ever() {
+        let permits = Permits::new(1);
+        let endless = stream::repeat_with(|| Ok(Bytes::from_static(&[0; 1 << 16])));
+        assert!(!turn_away(&mut payload(endless).await, permits.strangers()).await);
+    }
+}

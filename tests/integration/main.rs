@@ -38,3 +38,4 @@ mod streaming;
 mod supervision;
 #[cfg(test)]
 mod upstream_word;
+mod tenants;

@@ -8,12 +8,13 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use awc::{Client, ClientResponse};
-use freellmapi::app::{self, Running};
+use freellmapi::app::{self, OpenStore, Running};
 use freellmapi::config::{Settings, Sources, load};
-use freellmapi::db::{Totals, open};
+use freellmapi::db::{NewKey, Totals, open};
 use freellmapi::dispatcher::ObserveDispatcher;
 use freellmapi::domain::clock::{Moment, SharedClock, SystemClock};
 use freellmapi::domain::provider::ProviderSpec;
+use freellmapi::domain::tenant::TenantChange;
 use freellmapi::provider::ObserveProvider;
 use freellmapi::stats::ObserveStats;
 use futures_util::StreamExt;
@@ -34,6 +35,8 @@ pub(crate) struct TestApp {
     running: Option<Running>,
     folder: TempDir,
     client: Client,
+    settings: Settings,
+    clock: SharedClock,
 }
 
 /// One answer, read to its end.
@@ -100,9 +103,9 @@ impl TestApp {
         ]);
         let mut settings = load(&Sources { file: Some(file), environment }).unwrap();
         change(&mut settings);
-        let running = app::start(settings, clock, false).await.unwrap();
+        let running = app::start(settings.clone(), Arc::clone(&clock), false).await.unwrap();
         let client = Client::builder().timeout(PATIENCE).disable_redirects().finish();
-        Self { running: Some(running), folder, client }
+        Self { running: Some(running), folder, client, settings, clock }
     }
 
     fn running(&self) -> &Running {
@@ -136,7 +139,18 @@ impl TestApp {
         body: impl Into<Vec<u8>>,
         headers: &[(&str, &str)],
     ) -> Answer {
-        let mut request = self.client.post(self.url(path)).bearer_auth(KEY);
+        self.post_as(KEY, path, body, headers).await
+    }
+
+    /// Posts a body with any key.
+    pub(crate) async fn post_as(
+        &self,
+        key: &str,
+        path: &str,
+        body: impl Into<Vec<u8>>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self.client.post(self.url(path)).bearer_auth(key);
         for (name, value) in headers {
             request = request.insert_header((*name, *value));
         }
@@ -159,7 +173,17 @@ impl TestApp {
         path: &str,
         extra: Value,
     ) -> impl StreamExt<Item = String> + Unpin + use<> {
-        let request = self.client.post(self.url(path)).bearer_auth(KEY);
+        self.stream_as(KEY, path, extra).await
+    }
+
+    /// The same with any key.
+    pub(crate) async fn stream_as(
+        &self,
+        key: &str,
+        path: &str,
+        extra: Value,
+    ) -> impl StreamExt<Item = String> + Unpin + use<> {
+        let request = self.client.post(self.url(path)).bearer_auth(key);
         let response = request.send_body(chat_body(extra)).await.unwrap();
         assert_eq!(response.status(), 200);
         Box::pin(response.map(|piece| String::from_utf8(piece.unwrap().to_vec()).unwrap()))
@@ -172,6 +196,33 @@ impl TestApp {
             is_met(&stats).then_some(stats)
         })
         .await
+    }
+
+    /// The store of the running gateway, as a command opens it.
+    pub(crate) fn open_store(&self) -> OpenStore {
+        OpenStore::open(&self.settings).unwrap()
+    }
+
+    /// Adds a tenant that is granted this, and answers its key once the gateway knows it, and so the grants.
+    pub(crate) async fn tenant(&self, name: &str, change: TenantChange) -> String {
+        let OpenStore { store, pepper } = self.open_store();
+        let tenant = store.add_tenant_with(name, &change, self.clock.now()).unwrap();
+        let key = format!("freellmapi-key-of-{name}");
+        store.add_key(&NewKey::without_end(tenant.id, "", pepper.digest(&key), self.clock.now())).unwrap();
+        until("a new key admits", async || {
+            (self.get("/v1/models", Some(&key)).await.status == 200).then_some(())
+        })
+        .await;
+        key
+    }
+
+    /// Drains and starts again on the same store.
+    pub(crate) async fn restart(mut self) -> Self {
+        self.idle().await;
+        self.running.take().unwrap().drain().await;
+        let running = app::start(self.settings.clone(), Arc::clone(&self.clock), false).await.unwrap();
+        self.running = Some(running);
+        self
     }
 
     /// How many connections of clients the gateway has, those included that their clients have closed.

@@ -13,6 +13,7 @@ use crate::domain::tenant::{TenantLimits, TenantUse};
 use crate::quota::refusal::Refusal;
 
 /// One short lock a tenant. A book outlives every change of its tenant's policy. Bounded by the number of tenants.
+/// Each replica keeps books of its own: what the others let through is known here only as of a book's opening.
 #[derive(Clone, Default)]
 pub struct TenantBooks(Arc<RwLock<HashMap<TenantId, Book>>>);
 
