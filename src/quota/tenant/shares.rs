@@ -60,16 +60,18 @@ impl Shares {
     /// [`Denied`]; the tenant counts as one that wants some for a while then.
     pub fn take(&mut self, tenant: TenantId, weight: u32, now: Moment) -> Result<(), Denied> {
         self.forget_wants(now);
-        let held = self.weigh(tenant, weight.max(1).into());
+        let weight = u64::from(weight.max(1));
+        let claim = self.tenants.entry(tenant).or_insert(Claim { held: 0, weight: 0, wants_until: None });
+        // It may have changed since the last time.
+        self.weight = self.weight - claim.weight + weight;
+        claim.weight = weight;
         let denied = if self.held >= self.max {
             Denied::Full
-        } else if self.held >= self.max / 2 && held >= self.share(weight.max(1).into()) {
+        } else if self.held >= self.max / 2 && claim.held >= share(self.max, weight, self.weight) {
             Denied::OverShare
         } else {
             self.held += 1;
-            if let Some(claim) = self.tenants.get_mut(&tenant) {
-                claim.held += 1;
-            }
+            claim.held += 1;
             return Ok(());
         };
         self.want(tenant, now + WANT_LASTS);
@@ -78,34 +80,12 @@ impl Shares {
 
     /// Gives one part back.
     pub fn give_back(&mut self, tenant: TenantId) {
+        let Entry::Occupied(mut entry) = self.tenants.entry(tenant) else { return };
+        let claim = entry.get_mut();
+        claim.held = claim.held.saturating_sub(1);
         self.held = self.held.saturating_sub(1);
-        if let Some(claim) = self.tenants.get_mut(&tenant) {
-            claim.held = claim.held.saturating_sub(1);
-        }
-        self.forget_if_idle(tenant);
-    }
-
-    /// What a tenant of this weight may hold while there are these others; at least one, so that many tenants
-    /// do not keep each other out.
-    fn share(&self, weight: u64) -> u64 {
-        let share = u128::from(self.max) * u128::from(weight) / u128::from(self.weight.max(1));
-        u64::try_from(share).unwrap_or(u64::MAX).max(1)
-    }
-
-    /// Counts the tenant in with its weight, which may have changed; what it holds.
-    fn weigh(&mut self, tenant: TenantId, weight: u64) -> u64 {
-        match self.tenants.entry(tenant) {
-            Entry::Occupied(mut entry) => {
-                let claim = entry.get_mut();
-                self.weight = self.weight - claim.weight + weight;
-                claim.weight = weight;
-                claim.held
-            }
-            Entry::Vacant(entry) => {
-                self.weight += weight;
-                entry.insert(Claim { held: 0, weight, wants_until: None });
-                0
-            }
+        if claim.is_idle() {
+            self.weight = self.weight.saturating_sub(entry.remove().weight);
         }
     }
 
@@ -122,21 +102,25 @@ impl Shares {
             && until <= now
         {
             self.wanting.remove(&(until, tenant));
-            if let Some(claim) = self.tenants.get_mut(&tenant) {
-                claim.wants_until = None;
+            let Entry::Occupied(mut entry) = self.tenants.entry(tenant) else { continue };
+            entry.get_mut().wants_until = None;
+            if entry.get().is_idle() {
+                self.weight = self.weight.saturating_sub(entry.remove().weight);
             }
-            self.forget_if_idle(tenant);
         }
     }
+}
 
-    fn forget_if_idle(&mut self, tenant: TenantId) {
-        if let Entry::Occupied(entry) = self.tenants.entry(tenant)
-            && entry.get().held == 0
-            && entry.get().wants_until.is_none()
-        {
-            self.weight = self.weight.saturating_sub(entry.remove().weight);
-        }
+impl Claim {
+    fn is_idle(&self) -> bool {
+        self.held == 0 && self.wants_until.is_none()
     }
+}
+
+/// What a tenant of this weight may hold of `max`; at least one, so that many tenants do not keep each other out.
+fn share(max: u64, weight: u64, all_weights: u64) -> u64 {
+    let share = u128::from(max) * u128::from(weight) / u128::from(all_weights.max(1));
+    u64::try_from(share).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]
