@@ -1,10 +1,15 @@
 //! Which targets refuse without saying until when, by account; pure.
 
+use std::time::Duration;
+
+use crate::domain::calendar;
 use crate::domain::clock::Moment;
 use crate::domain::limit::{Limit, Scope, Window};
 use crate::domain::provider::ProviderSpec;
 use crate::domain::signals::{Period, RefusedLimit};
 use crate::quota::{AccountIndex, Escalation, ModelIndex, ProbeSerial};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Who refuses within one account: what shares the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,10 +179,12 @@ fn binding<'a>(
 
 /// Whether a limit of ours is over what an upstream calls that period.
 fn is_over(window: Window, period: Period) -> bool {
-    match (window, period) {
-        (Window::Sliding(length), Period::Length(stated)) => length == stated,
-        (Window::Sliding(length), Period::UtcDay) => length.as_secs() == 86_400,
-        _ => false,
+    match (period, window) {
+        (Period::Length(stated), Window::Sliding(length) | Window::Spacing(length)) => length == stated,
+        (Period::Length(stated), Window::Calendar(_)) => stated == DAY && window.is_day(),
+        (Period::UtcDay, _) => window.is_day(),
+        (Period::UtcMonth, Window::Calendar(calendar)) => calendar.period == calendar::Period::Month,
+        (Period::UtcMonth, Window::Sliding(_) | Window::Spacing(_)) | (_, Window::InFlight) => false,
     }
 }
 
@@ -188,8 +195,6 @@ pub(super) fn serial_for(probe: Option<LimitProbe>, target: Target) -> Option<Pr
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::shipped_providers;
     use crate::domain::limit::Unit;

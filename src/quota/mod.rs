@@ -36,8 +36,8 @@ mod release_log;
 mod snapshot;
 mod span;
 mod spent;
-mod terms;
 mod tenant;
+mod terms;
 
 #[cfg(test)]
 mod properties;
@@ -58,7 +58,7 @@ pub use record::HoldRecord;
 pub use refusal::Refusal;
 pub use snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 pub use spent::{Charge, Spent};
-pub use terms::{Claim, Term, Terms};
 pub use tenant::{
     Denied, Gauge, Remaining, Shares, TenantBook, TenantBooks, TenantDemand, TenantGuard, TenantHold,
 };
+pub use terms::{Claim, Term, Terms};

@@ -36,6 +36,6 @@ mod store;
 mod streaming;
 #[cfg(test)]
 mod supervision;
+mod tenants;
 #[cfg(test)]
 mod upstream_word;
-mod tenants;
