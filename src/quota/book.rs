@@ -160,6 +160,11 @@ impl Book {
         self.layout.has_token_limits(model)
     }
 
+    /// The least maximum, in tokens, among the limits on that model that output counts in; `None` where there is none.
+    pub fn tightest_on_output(&self, model: ModelIndex) -> Option<u64> {
+        self.layout.tightest_on_output(model)
+    }
+
     /// Holds that are granted and not settled.
     pub fn open_holds(&self) -> usize {
         self.open_holds

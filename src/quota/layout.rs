@@ -74,6 +74,15 @@ impl Layout {
         })
     }
 
+    /// The least maximum among the limits on that model that output counts in.
+    pub(super) fn tightest_on_output(&self, model: ModelIndex) -> Option<u64> {
+        let limits = self.bound(model).into_iter().flat_map(|bound| self.limits(bound));
+        limits
+            .filter(|limit| matches!(limit.unit, Unit::Tokens | Unit::OutputTokens))
+            .map(|limit| limit.max)
+            .min()
+    }
+
     /// How long anything is held after its last count, at most.
     pub(super) fn longest_hold(&self) -> Duration {
         self.places.iter().map(|place| place.span.longest()).max().unwrap_or_default()
