@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 
 use super::chat_fields::wrong;
 use super::strict_json::{self, Checked, Key, Keys};
+use crate::domain::input_tokens::InputTokens;
 use crate::error::GatewayError;
-use crate::quota::estimate::{IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS, input_tokens};
+use crate::quota::estimate::{IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS, text_tokens};
 
 /// Who may speak, in OpenAI's terms (its API reference, 2026-11).
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
@@ -23,7 +24,7 @@ const MEMBER_DEPTH: usize = 3;
 /// What the input of a chat holds, added up.
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    pub(super) tokens: u64,
+    pub(super) tokens: InputTokens,
     pub(super) has_images: bool,
 }
 
@@ -114,7 +115,7 @@ impl Found {
 
 impl Input {
     pub(super) fn add_text(&mut self, text: &str) {
-        self.tokens = self.tokens.saturating_add(input_tokens(text));
+        self.tokens += text_tokens(text);
     }
 
     /// A value that may be read as it stands.
@@ -140,7 +141,7 @@ impl Input {
             }
             "image_url" => {
                 self.has_images = true;
-                self.tokens = self.tokens.saturating_add(IMAGE_TOKENS);
+                self.tokens += IMAGE_TOKENS;
                 self.add_all_but(&members, &["type", "image_url"]);
             }
             // A file, a sound, a thing of tomorrow: it may be read as it stands.
@@ -178,7 +179,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
         let Self(input) = self;
-        input.tokens = input.tokens.saturating_add(MESSAGE_OVERHEAD_TOKENS);
+        input.tokens += MESSAGE_OVERHEAD_TOKENS;
         let mut found = Found::default();
         let mut keys = Keys::default();
         while let Some(Key(key)) = map.next_key()? {

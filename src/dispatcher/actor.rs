@@ -78,7 +78,7 @@ impl Dispatcher {
 
     fn plan(&self, request: &ChatRequest) -> Result<Plan, GatewayError> {
         routing::plan(request, &self.catalog, self.settings.strategy).map_err(|no_plan| {
-            let tokens = request.input_tokens.saturating_add(request.choice_cap.unwrap_or(0));
+            let tokens = request.input_tokens.upper_edge().saturating_add(request.choice_cap.unwrap_or(0));
             course::refusal_of(&no_plan, &name_of(&request.selector), tokens)
         })
     }

@@ -46,7 +46,7 @@ fn demand(request: &ChatRequest) -> TenantDemand {
         None => (0, EXPECTED_OUTPUT),
     };
     TenantDemand {
-        stated_tokens: request.input_tokens.saturating_add(request.output_tokens(stated)),
+        stated_tokens: request.input_tokens.upper_edge().saturating_add(request.output_tokens(stated)),
         expected_tokens: request.output_tokens(expected),
     }
 }
@@ -70,6 +70,7 @@ mod tests {
 
     use super::*;
     use crate::domain::ids::{EventId, KeyId, RequestId, TenantId};
+    use crate::domain::input_tokens::InputTokens;
     use crate::domain::usage::Usage;
 
     fn record(attempts: u32, outcome: Outcome, tokens: u64) -> UsageRecord {
@@ -107,9 +108,12 @@ mod tests {
     #[test]
     fn every_choice_counts_and_a_missing_cap_is_expected_not_stated() {
         let mut request = ChatRequest::new(Bytes::new());
-        (request.input_tokens, request.choices) = (5, 3);
-        assert_eq!(demand(&request), TenantDemand { stated_tokens: 5, expected_tokens: 3 * EXPECTED_OUTPUT });
+        (request.input_tokens, request.choices) = (InputTokens { large: 100, small: 100 }, 3);
+        assert_eq!(
+            demand(&request),
+            TenantDemand { stated_tokens: 115, expected_tokens: 3 * EXPECTED_OUTPUT }
+        );
         request.choice_cap = Some(100);
-        assert_eq!(demand(&request), TenantDemand { stated_tokens: 305, expected_tokens: 0 });
+        assert_eq!(demand(&request), TenantDemand { stated_tokens: 415, expected_tokens: 0 });
     }
 }

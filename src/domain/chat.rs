@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::ids::ModelNumber;
+use super::input_tokens::InputTokens;
 use super::provider::Capabilities;
 use super::tenant::TenantPolicy;
 
@@ -20,8 +21,8 @@ pub struct ChatRequest {
     /// Whether the client itself asked for usage in the stream.
     pub wants_stream_usage: bool,
     pub needs: Capabilities,
-    /// Tokens of the whole input (tools and images too): the upper edge of an estimate.
-    pub input_tokens: u64,
+    /// Tokens of the whole input (tools and images too): a central estimate.
+    pub input_tokens: InputTokens,
     /// The largest of all cap fields: what one choice may take of a context window, in tokens. `None` when the
     /// client set none.
     pub choice_cap: Option<u64>,
@@ -41,7 +42,7 @@ impl ChatRequest {
             streamed: false,
             wants_stream_usage: false,
             needs: Capabilities::default(),
-            input_tokens: 0,
+            input_tokens: InputTokens::default(),
             choice_cap: None,
             choices: 1,
             policy: TenantPolicy::unrestricted(),

@@ -9,6 +9,7 @@ pub mod consequence;
 pub mod error_chain;
 pub mod failure;
 pub mod ids;
+pub mod input_tokens;
 pub mod limit;
 pub mod panics;
 pub mod price;

@@ -10,23 +10,18 @@ use super::adapter::adapter;
 use super::attempt::Attempt;
 use super::guard::AttemptGuard;
 use super::job::Job;
+use super::learned::Asked;
 use super::messages::{LedgerAnswered, ObserveProvider, Returned, Try, Verdict};
 use super::probe::Probe;
 use super::shared::ProviderShared;
 use super::transport::{TlsConfig, Transport};
 use crate::domain::failure::{FailureKind, Phase, UpstreamFailure};
 use crate::domain::limit::TokensCharged;
-use crate::domain::provider::ModelSpec;
 use crate::quota::{Answer, Demand, Hold, ModelIndex, Refusal, Ticket};
 
 /// Only requests with an admission permit send messages here, one at a time each; the bound is theirs. The
 /// number matters to `try_send` alone, which nobody uses here.
 const MAILBOX_CAPACITY: usize = 1_024;
-
-/// The output that is reserved, and asked for, where a request states no cap and tokens are limited. The
-/// original API's own default (its documentation, 2026-11-22), doubled: long enough for most answers, short
-/// enough to leave room for others.
-const DEFAULT_OUTPUT_CAP: u64 = 2_048;
 
 /// Decides whether its provider has capacity for an attempt and starts it; owns this worker's connections to
 /// the provider. The buckets and the health are shared with the same provider's actors on other workers.
@@ -41,7 +36,7 @@ pub struct ProviderActor {
 /// An attempt whose reservation is asked for.
 struct Reserving {
     attempt: Try,
-    added_output_cap: Option<u64>,
+    asked: Asked,
     probe: Option<Probe>,
 }
 
@@ -53,38 +48,44 @@ impl ProviderActor {
         Self { shared, transport, response_body_limit, waiting: HashMap::new() }
     }
 
-    fn demand(&self, job: &Job, model: &ModelSpec, index: ModelIndex) -> (Demand, Option<u64>) {
-        let added = self.added_output_cap(job, model, index);
+    fn demand(&self, job: &Job, index: ModelIndex) -> (Demand, Option<u64>) {
+        let added = self.added_output_cap(job, index);
         let send_within = self.shared.spec().timeouts.connect.saturating_mul(SEND_WITHIN_CONNECTS);
         let choice_cap = job.request.choice_cap.or(added).unwrap_or(0);
         let output_tokens = job.request.output_tokens(choice_cap);
-        let input_tokens = job.request.input_tokens;
+        let input_tokens = self.shared.input_edge(index, job.request.input_tokens);
         (Demand { model: index, input_tokens, output_tokens, send_within }, added)
     }
 
     /// Where an upstream charges by the cap, or may, what was reserved is what is asked for.
-    fn added_output_cap(&self, job: &Job, model: &ModelSpec, index: ModelIndex) -> Option<u64> {
+    fn added_output_cap(&self, job: &Job, index: ModelIndex) -> Option<u64> {
         if job.request.choice_cap.is_some() || !self.shared.has_token_limits(index) {
             return None;
         }
         match self.shared.spec().tokens_charged {
             TokensCharged::Usage => None,
-            TokensCharged::Reserve | TokensCharged::Unknown => {
-                Some(DEFAULT_OUTPUT_CAP.min(model.max_output_tokens.unwrap_or(u64::MAX)))
-            }
+            TokensCharged::Reserve | TokensCharged::Unknown => self.shared.output_cap(index),
         }
     }
 
     fn reserve(&mut self, attempt: Try) {
-        let Some(model) = self.shared.model(attempt.model) else {
+        if self.shared.model(attempt.model).is_none() {
             return self.give_back(attempt, Refusal::TooLarge);
-        };
+        }
         if attempt.job.patience(&self.shared.spec().timeouts, self.shared.clock().now()).0.is_zero() {
             return Self::overdue(attempt);
         }
-        let (demand, added_output_cap) = self.demand(&attempt.job, model, attempt.model);
+        let (demand, added_cap) = self.demand(&attempt.job, attempt.model);
+        let request = &attempt.job.request;
+        let asked = Asked {
+            input: request.input_tokens,
+            input_reserved: demand.input_tokens,
+            has_client_cap: request.choice_cap.is_some(),
+            added_cap,
+            choices: request.choices,
+        };
         let (answer, probe) = self.shared.reserve(&demand);
-        self.follow(answer, Reserving { attempt, added_output_cap, probe });
+        self.follow(answer, Reserving { attempt, asked, probe });
     }
 
     /// The time for the whole request is over before this attempt has begun: no fault of the provider's.
@@ -115,14 +116,14 @@ impl ProviderActor {
     }
 
     fn begin(&self, reserving: Reserving, hold: Hold) {
-        let Reserving { attempt: Try { job, back, .. }, added_output_cap, probe } = reserving;
-        let guard = AttemptGuard::new(Arc::clone(&self.shared), (hold, probe), job.request.input_tokens);
+        let Reserving { attempt: Try { job, back, .. }, asked, probe } = reserving;
+        let guard = AttemptGuard::new(Arc::clone(&self.shared), (hold, probe), asked);
         let attempt = Attempt {
             job,
             guard,
             transport: Rc::clone(&self.transport),
             back,
-            added_output_cap,
+            added_output_cap: asked.added_cap,
             response_body_limit: self.response_body_limit,
         };
         let panics = self.shared.panics().clone();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::adapter::LimitHints;
+use super::learned::Asked;
 use super::probe::Probe;
 use super::shared::{FailedAttempt, ProviderShared};
 use crate::domain::failure::{FailureKind, UpstreamFailure};
@@ -20,6 +21,9 @@ pub(super) struct AttemptGuard {
     reported: Option<Usage>,
     /// Our own count, for when the upstream reports nothing.
     counted: Usage,
+    asked: Asked,
+    /// Whether the answer has come to its end.
+    is_whole: bool,
     /// Whether the answer has begun as it should.
     has_succeeded: bool,
     /// Until the provider has answered or failed.
@@ -38,10 +42,10 @@ impl AttemptGuard {
     pub(super) fn new(
         shared: Arc<ProviderShared>,
         (hold, probe): (Hold, Option<Probe>),
-        input_estimate: u64,
+        asked: Asked,
     ) -> Self {
         let (account, model) = (hold.account(), hold.model());
-        let counted = Usage { input_tokens: input_estimate, output_tokens: 0 };
+        let counted = Usage { input_tokens: asked.input_reserved, output_tokens: 0 };
         Self {
             shared,
             hold: Some(hold),
@@ -50,6 +54,8 @@ impl AttemptGuard {
             progress: Progress::NotSent,
             reported: None,
             counted,
+            asked,
+            is_whole: false,
             has_succeeded: false,
             probe,
         }
@@ -81,6 +87,7 @@ impl AttemptGuard {
 
     /// The answer has come to its end.
     pub(super) fn ended(&mut self) {
+        self.is_whole = true;
         self.progress = Progress::Ended;
     }
 
@@ -143,6 +150,7 @@ impl Drop for AttemptGuard {
             Progress::Sent => Spent::Aborted(charge),
             Progress::Ended => Spent::Ended(charge),
         };
+        self.shared.learn(self.model, &self.asked, self.usage(), self.is_whole);
         self.shared.settle(hold, spent);
     }
 }

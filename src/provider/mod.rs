@@ -15,6 +15,7 @@ mod empty_answer;
 mod error_rules;
 mod guard;
 mod job;
+mod learned;
 mod limit_blocks;
 mod messages;
 mod opening;

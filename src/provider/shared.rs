@@ -10,6 +10,7 @@ use super::adapter::{LimitHeaders, LimitHints};
 use super::breaker::{Attempted, Breaker, BreakerSnapshot, Passage};
 use super::cooling::{self, ACCOUNT_OFF, MODEL_OFF};
 use super::error_rules;
+use super::learned::{Asked, Learned};
 use super::limit_blocks::{LimitBlocks, LimitProbe, Target, serial_for};
 use super::probe::{Probe, Probes};
 use super::served::ServedName;
@@ -17,9 +18,11 @@ use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::consequence::Costs;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::ids::ProviderId;
+use crate::domain::input_tokens::InputTokens;
 use crate::domain::panics::Panics;
 use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
 use crate::domain::signals::{Period, RefusedLimit};
+use crate::domain::usage::Usage;
 use crate::quota::{
     AccountIndex, Answer, Book, BookSnapshot, Demand, Hold, ModelIndex, PROBE_PATIENCE, Refusal, Spent,
 };
@@ -52,6 +55,8 @@ struct State {
     blocks: LimitBlocks,
     /// Until when failures, not limits, keep an account and model from being asked.
     off_until: Vec<Vec<Moment>>,
+    /// By model.
+    learned: Vec<Learned>,
 }
 
 /// What a provider holds, for `Observe`.
@@ -71,7 +76,8 @@ impl ProviderShared {
         let models = spec.models.len();
         let off_until = spec.accounts.iter().map(|_| vec![Moment::default(); models]).collect();
         let blocks = LimitBlocks::new(&spec);
-        let state = State { book: Book::new(&spec), breaker: Breaker::default(), blocks, off_until };
+        let learned = spec.models.iter().map(Learned::new).collect();
+        let state = State { book: Book::new(&spec), breaker: Breaker::default(), blocks, off_until, learned };
         let limit_headers = LimitHeaders::new(&spec.signals.limit_headers);
         let counters = Counters::default();
         let names = spec.models.iter().map(|model| Arc::new(ServedName::new(&spec.id, model))).collect();
@@ -156,6 +162,38 @@ impl ProviderShared {
 
     pub(super) fn has_token_limits(&self, model: ModelIndex) -> bool {
         self.state.lock().book.has_token_limits(model)
+    }
+
+    /// The upper edge of an input, as the model counts; the dearest vocabulary's for a model that is not there.
+    pub(super) fn input_edge(&self, model: ModelIndex, input: InputTokens) -> u64 {
+        let state = self.state.lock();
+        state.learned.get(model.0).map_or_else(|| input.upper_edge(), |learned| learned.input_edge(input))
+    }
+
+    /// The cap for a request that states none, in tokens.
+    pub(super) fn output_cap(&self, model: ModelIndex) -> Option<u64> {
+        let most = self.model(model)?.max_output_tokens.unwrap_or(u64::MAX);
+        let state = self.state.lock();
+        let tightest = state.book.tightest_on_output(model).unwrap_or(u64::MAX);
+        Some(state.learned.get(model.0)?.output_cap(most, tightest))
+    }
+
+    /// Learns from what an attempt used: from the upstream's word if it is one, from the length if it is all.
+    pub(super) fn learn(
+        &self,
+        model: ModelIndex,
+        asked: &Asked,
+        (usage, is_reported): (Usage, bool),
+        is_whole: bool,
+    ) {
+        let mut state = self.state.lock();
+        let Some(learned) = state.learned.get_mut(model.0) else { return };
+        if is_reported {
+            learned.note_reported(asked, usage);
+        }
+        if is_whole {
+            learned.note_answer(asked, usage);
+        }
     }
 
     pub(super) fn first_byte(&self, hold: &mut Hold) {

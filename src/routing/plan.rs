@@ -106,10 +106,6 @@ fn capable(
     if targets.is_empty() { Err(NoPlan::NoCapability) } else { Ok(targets) }
 }
 
-/// The estimate of the input is an upper edge; what is refused for good must be too long by its lower edge,
-/// half of it, too.
-const LOWER_EDGE_DIVISOR: u64 = 2;
-
 fn fitting(request: &ChatRequest, catalog: &Catalog, targets: &[Target]) -> Result<Vec<Target>, NoPlan> {
     // Each of several choices is written in a window of its own.
     let output = request.choice_cap.unwrap_or(0);
@@ -117,11 +113,12 @@ fn fitting(request: &ChatRequest, catalog: &Catalog, targets: &[Target]) -> Resu
         let tokens = input.saturating_add(output);
         targets.iter().copied().filter(|target| window(catalog, *target) >= tokens).collect()
     };
-    let surely = fits(request.input_tokens);
+    let surely = fits(request.input_tokens.upper_edge());
     if !surely.is_empty() {
         return Ok(surely);
     }
-    let perhaps = fits(request.input_tokens / LOWER_EDGE_DIVISOR);
+    // What is refused for good must be too long by the lower edge of the estimate too.
+    let perhaps = fits(request.input_tokens.lower_edge());
     if !perhaps.is_empty() {
         return Ok(perhaps);
     }

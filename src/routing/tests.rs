@@ -8,6 +8,7 @@ use super::{Catalog, NoPlan, Target, plan};
 use crate::config::shipped_providers;
 use crate::domain::chat::{ChatRequest, ModelSelector, Strategy};
 use crate::domain::ids::{ModelNumber, ProviderId};
+use crate::domain::input_tokens::InputTokens;
 use crate::domain::provider::{AccountSpec, Capabilities, ProviderSpec};
 
 /// (id, intelligence rank, speed rank, window, tools)
@@ -115,20 +116,20 @@ fn a_capability_filters_a_choice_but_not_a_name() {
 fn a_window_filters_and_only_what_is_surely_too_long_is_refused() {
     let catalog = three();
     let mut long = request(ModelSelector::Auto(None));
-    (long.input_tokens, long.choice_cap) = (800, Some(500));
+    (long.input_tokens, long.choice_cap) = (InputTokens::certain(800), Some(500));
     assert_eq!(names(&catalog, &long).unwrap(), ["even", "quick"]);
-    // 1,500 is an upper edge: it may be as few as 750.
+    // The window holds it by one vocabulary, if only just, and not by the other.
     long.selector = ModelSelector::Named("wise".to_owned());
-    (long.input_tokens, long.choice_cap) = (1_500, Some(100));
+    (long.input_tokens, long.choice_cap) = (InputTokens { large: 1_000, small: 1_500 }, Some(100));
     assert_eq!(names(&catalog, &long).unwrap(), ["wise"]);
-    long.input_tokens = 2_000;
+    long.input_tokens.large = 1_100;
     assert_eq!(names(&catalog, &long), Err(NoPlan::TooLong { largest: 1_000 }));
 }
 
 #[test]
 fn several_choices_do_not_share_a_window() {
     let mut three_choices = request(ModelSelector::Named("wise".to_owned()));
-    three_choices.input_tokens = 100;
+    three_choices.input_tokens = InputTokens::certain(80);
     (three_choices.choice_cap, three_choices.choices) = (Some(900), 3);
     assert_eq!(names(&three(), &three_choices).unwrap(), ["wise"]);
 }

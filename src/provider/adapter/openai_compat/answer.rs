@@ -287,10 +287,10 @@ mod tests {
     #[test]
     fn an_answer_that_tells_no_usage_is_counted() {
         let cases = [
-            (r#""content":"x""#, 1),
+            (r#""content":"x""#, input_tokens("x")),
             (r#""role":"assistant","content":null"#, 0),
-            (r#""content":"and then\nthe cat""#, 5),
-            (r#""content":"x","reasoning_content":"and then""#, 3),
+            (r#""content":"and then\nthe cat""#, input_tokens("and then\nthe cat")),
+            (r#""content":"x","reasoning_content":"and then""#, input_tokens("x") + input_tokens("and then")),
             (r#""content":null,"tool_calls":[{"id":"a"}]"#, input_tokens(r#"[{"id":"a"}]"#)),
             (r#""content":[{"text":"a"}]"#, input_tokens(r#"[{"text":"a"}]"#)),
         ];
@@ -300,7 +300,8 @@ mod tests {
             assert_eq!(whole.tokens, Tokens::Counted { output_tokens }, "{message}");
         }
         let two = br#"{"choices":[{"message":{"content":"x"}},{"message":{"content":"y"}}]}"#;
-        assert_eq!(check_whole(two).unwrap().tokens, Tokens::Counted { output_tokens: 2 });
+        let output_tokens = input_tokens("x") + input_tokens("y");
+        assert_eq!(check_whole(two).unwrap().tokens, Tokens::Counted { output_tokens });
     }
 
     #[test]
