@@ -316,11 +316,15 @@ mod tests {
         let chat = read(&Bytes::from_static(body.as_bytes()), true).unwrap();
         assert!(chat.needs.tools && chat.needs.vision && chat.needs.json_schema);
         assert!(!chat.streamed && chat.wants_stream_usage);
-        assert!(chat.input_tokens.large > IMAGE_TOKENS);
+        assert_eq!(chat.input_tokens.images, 1);
     }
 
     fn tokens(body: &str) -> u64 {
-        read(&Bytes::copy_from_slice(body.as_bytes()), true).unwrap().input_tokens.large
+        read(&Bytes::copy_from_slice(body.as_bytes()), true)
+            .unwrap()
+            .input_tokens
+            .with_images_at(IMAGE_TOKENS)
+            .large
     }
 
     #[test]

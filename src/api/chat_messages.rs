@@ -13,7 +13,7 @@ use super::chat_fields::wrong;
 use super::strict_json::{self, Checked, Key, Keys};
 use crate::domain::input_tokens::InputTokens;
 use crate::error::GatewayError;
-use crate::quota::estimate::{IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS, text_tokens};
+use crate::quota::estimate::{MESSAGE_OVERHEAD_TOKENS, text_tokens};
 
 /// Who may speak, in OpenAI's terms (its API reference, 2026-11).
 const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
@@ -141,7 +141,7 @@ impl Input {
             }
             "image_url" => {
                 self.has_images = true;
-                self.tokens += IMAGE_TOKENS;
+                self.tokens.images += 1;
                 self.add_all_but(&members, &["type", "image_url"]);
             }
             // A file, a sound, a thing of tomorrow: it may be read as it stands.

@@ -4,13 +4,14 @@ use crate::domain::input_tokens::InputTokens;
 use crate::domain::provider::ModelSpec;
 use crate::domain::usage::Usage;
 use crate::quota::OutputCap;
-use crate::quota::estimate::{Calibration, Vocabulary};
+use crate::quota::estimate::{Calibration, Vocabulary, image_tokens};
 
 /// How one model counts, and how much it writes; the same on all accounts.
 #[derive(Clone, Debug)]
 pub(super) struct Learned {
     calibration: Calibration,
     output_cap: OutputCap,
+    image_tokens: u64,
 }
 
 /// What an attempt asked for, as far as its answer teaches something by it.
@@ -28,13 +29,17 @@ pub(super) struct Asked {
 
 impl Learned {
     pub(super) fn new(model: &ModelSpec) -> Self {
-        let vocabulary = Vocabulary::of(model.family.as_deref().unwrap_or(&model.id));
-        Self { calibration: Calibration::new(vocabulary), output_cap: OutputCap::default() }
+        let name = model.family.as_deref().unwrap_or(&model.id);
+        Self {
+            calibration: Calibration::new(Vocabulary::of(name)),
+            output_cap: OutputCap::default(),
+            image_tokens: image_tokens(name),
+        }
     }
 
     /// The upper edge of an input, as this model counts.
     pub(super) fn input_edge(&self, input: InputTokens) -> u64 {
-        self.calibration.upper_edge(input)
+        self.calibration.upper_edge(input.with_images_at(self.image_tokens))
     }
 
     /// The cap for a request that states none; see [`OutputCap::cap`].
@@ -44,7 +49,10 @@ impl Learned {
 
     /// Takes note of the upstream's word on one attempt.
     pub(super) fn note_reported(&mut self, asked: &Asked, usage: Usage) {
-        self.calibration.note(asked.input, usage.input_tokens);
+        // What images cost goes by their size, which says nothing of the vocabulary.
+        if asked.input.images == 0 {
+            self.calibration.note(asked.input, usage.input_tokens);
+        }
     }
 
     /// Takes note of an answer that came to its end.
@@ -68,7 +76,7 @@ mod tests {
     }
 
     fn asked(has_client_cap: bool, choices: u64) -> Asked {
-        let input = InputTokens { large: 1_000, small: 2_000 };
+        let input = InputTokens { large: 1_000, small: 2_000, images: 0 };
         Asked { input, input_reserved: 0, has_client_cap, added_cap: None, choices }
     }
 
@@ -82,6 +90,15 @@ mod tests {
         assert_eq!(mistaken.input_edge(input), 1_150);
         (0..100).for_each(|_| mistaken.note_reported(&asked(false, 1), USAGE));
         assert!(mistaken.input_edge(input).abs_diff(2_300) <= 30, "{mistaken:?}");
+    }
+
+    #[test]
+    fn images_cost_what_the_family_says_and_teach_nothing_of_its_vocabulary() {
+        let input = InputTokens { images: 2, ..InputTokens::certain(488) };
+        let mut gemma = learned("gemma-3-27b");
+        assert_eq!(gemma.input_edge(input), 1_150);
+        (0..100).for_each(|_| gemma.note_reported(&Asked { input, ..asked(false, 1) }, USAGE));
+        assert_eq!(gemma.input_edge(input), 1_150);
     }
 
     #[test]

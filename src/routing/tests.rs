@@ -120,7 +120,7 @@ fn a_window_filters_and_only_what_is_surely_too_long_is_refused() {
     assert_eq!(names(&catalog, &long).unwrap(), ["even", "quick"]);
     // The window holds it by one vocabulary, if only just, and not by the other.
     long.selector = ModelSelector::Named("wise".to_owned());
-    (long.input_tokens, long.choice_cap) = (InputTokens { large: 1_000, small: 1_500 }, Some(100));
+    (long.input_tokens, long.choice_cap) = (InputTokens { large: 1_000, small: 1_500, images: 0 }, Some(100));
     assert_eq!(names(&catalog, &long).unwrap(), ["wise"]);
     long.input_tokens.large = 1_100;
     assert_eq!(names(&catalog, &long), Err(NoPlan::TooLong { largest: 1_000 }));

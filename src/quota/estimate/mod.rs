@@ -8,6 +8,7 @@
 
 mod calibration;
 mod class;
+mod image;
 mod piece;
 mod state;
 mod table;
@@ -17,6 +18,7 @@ mod vocabulary;
 mod tests;
 
 pub use calibration::Calibration;
+pub use image::{IMAGE_TOKENS, image_tokens};
 pub use vocabulary::Vocabulary;
 
 use crate::domain::input_tokens::InputTokens;
@@ -26,17 +28,12 @@ use crate::domain::input_tokens::InputTokens;
 /// the text and of the answer, which even a single message pays.
 pub const MESSAGE_OVERHEAD_TOKENS: u64 = 8;
 
-/// Tokens of one image whose size is not known.
-/// Chosen: patches of 14 pixels over 560 × 560 make 1,600; pictures that are billed in tiles stay below it up to
-/// about a megapixel.
-pub const IMAGE_TOKENS: u64 = 1_600;
-
 /// The central estimate of the tokens of `text` by both vocabularies, without any template around it.
 ///
 /// One pass, no allocation, two loads from small tables per byte.
 pub fn text_tokens(text: &str) -> InputTokens {
     let hundredths = table::hundredths(text.as_bytes());
-    InputTokens { large: hundredths.large.div_ceil(100), small: hundredths.small.div_ceil(100) }
+    InputTokens { large: hundredths.large.div_ceil(100), small: hundredths.small.div_ceil(100), images: 0 }
 }
 
 /// The upper edge of the tokens of `text` by any vocabulary.

@@ -78,6 +78,7 @@ pub(super) fn hundredths(text: &[u8]) -> InputTokens {
     InputTokens {
         large: lanes.iter().map(|lane| lane.large).sum(),
         small: lanes.iter().map(|lane| lane.small).sum(),
+        images: 0,
     }
 }
 

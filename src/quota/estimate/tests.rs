@@ -119,8 +119,8 @@ fn many(calibration: &mut Calibration, input: InputTokens, reported: u64) {
     (0..200).for_each(|_| calibration.note(input, reported));
 }
 
-const AGREED: InputTokens = InputTokens { large: 1_000, small: 1_000 };
-const APART: InputTokens = InputTokens { large: 1_000, small: 2_400 };
+const AGREED: InputTokens = InputTokens { large: 1_000, small: 1_000, images: 0 };
+const APART: InputTokens = InputTokens { large: 1_000, small: 2_400, images: 0 };
 
 #[test]
 fn a_known_family_starts_at_its_reference() {
