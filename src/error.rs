@@ -47,6 +47,9 @@ pub enum GatewayError {
     /// 500: our own fault.
     #[error("internal error")]
     Internal,
+    /// The same as `error`, with what stood in the way of each candidate, in words that the tenant may read.
+    #[error("{error}")]
+    Explained { error: Box<Self>, details: Vec<String> },
 }
 
 /// When to come back where nothing better is known. Chosen: long enough for a breaker to close again.
@@ -61,8 +64,30 @@ impl GatewayError {
         Self::Unavailable { message: message.into(), retry_after: DEFAULT_RETRY_AFTER }
     }
 
+    /// The same with what stood in the way of each candidate; without, where there is nothing to tell.
+    pub fn explained(self, details: Vec<String>) -> Self {
+        if details.is_empty() { self } else { Self::Explained { error: Box::new(self), details } }
+    }
+
+    /// The error itself, without what explains it.
+    pub fn plain(&self) -> &Self {
+        match self {
+            Self::Explained { error, .. } => error.plain(),
+            plain => plain,
+        }
+    }
+
+    /// What stood in the way of each candidate.
+    pub fn details(&self) -> &[String] {
+        match self {
+            Self::Explained { details, .. } => details,
+            _ => &[],
+        }
+    }
+
     pub fn status(&self) -> u16 {
         match self {
+            Self::Explained { error, .. } => error.status(),
             Self::BadRequest { .. } | Self::TooLong { .. } => 400,
             Self::UnknownModel { .. } | Self::UnknownPath { .. } => 404,
             Self::Unauthorized { .. } => 401,
@@ -77,7 +102,7 @@ impl GatewayError {
 
     /// How the request ends in the statistics.
     pub fn outcome(&self) -> Outcome {
-        match self {
+        match self.plain() {
             Self::NoCapacity { .. } | Self::OwnLimit { .. } => Outcome::NoCapacity,
             Self::Unavailable { .. } => Outcome::Unavailable,
             Self::Internal => Outcome::Internal,
@@ -87,7 +112,7 @@ impl GatewayError {
 
     /// When asking again makes sense, for 429 and 503.
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
+        match self.plain() {
             Self::NoCapacity { retry_after }
             | Self::OwnLimit { retry_after }
             | Self::Unavailable { retry_after, .. } => Some(*retry_after),

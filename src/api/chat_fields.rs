@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::chat_messages::{self, Input, Unreadable};
-use super::strict_json;
+use super::{opening, strict_json};
 use crate::domain::chat::{ChatRequest, Member, MemberValue};
 use crate::error::GatewayError;
 
@@ -31,6 +31,7 @@ pub(super) fn read(body: &Bytes, default_stream: bool) -> Result<ChatRequest, Ga
         members.into_iter().map(|(name, span)| Member { name, value: MemberValue::Received(span) }).collect();
     let fields = Fields::of(&chat)?;
     fields.fill(&mut chat);
+    chat.opening = opening::opening(&chat);
     Ok(chat)
 }
 

@@ -49,7 +49,7 @@ fn status(error: &GatewayError, surface: Surface) -> StatusCode {
 }
 
 fn code(error: &GatewayError, surface: Surface) -> u16 {
-    match (error, surface) {
+    match (error.plain(), surface) {
         // The original API has no resource that a model could be missing from.
         (GatewayError::UnknownModel { .. }, Surface::Original) => 400,
         _ => error.status(),
@@ -73,16 +73,27 @@ fn words(error: &GatewayError) -> String {
     bounded(&error.to_string())
 }
 
+/// The same with what explains it, for a shape that has no other place for that.
+fn words_with_details(error: &GatewayError) -> String {
+    match error.details() {
+        [] => words(error),
+        details => format!("{}: {}", words(error), details.join("; ")),
+    }
+}
+
 fn original(error: &GatewayError) -> Value {
     let mut value = json!({"error": words(error), "code": code(error, Surface::Original)});
     if let (Some(delay), Some(object)) = (error.retry_after(), value.as_object_mut()) {
         object.insert("retry_after".to_owned(), seconds(delay).into());
     }
+    if let (details @ [_, ..], Some(object)) = (error.details(), value.as_object_mut()) {
+        object.insert("details".to_owned(), details.into());
+    }
     value
 }
 
 fn openai(error: &GatewayError) -> Value {
-    let (kind, param, code): (&str, Option<&str>, Option<&str>) = match error {
+    let (kind, param, code): (&str, Option<&str>, Option<&str>) = match error.plain() {
         GatewayError::BadRequest { field, .. } => {
             ("invalid_request_error", field.as_deref(), Some("invalid_value"))
         }
@@ -103,9 +114,12 @@ fn openai(error: &GatewayError) -> Value {
             ("requests", None, Some("rate_limit_exceeded"))
         }
         GatewayError::Unavailable { .. } => ("server_error", None, Some("service_unavailable")),
-        GatewayError::Internal => ("server_error", None, Some("internal_error")),
+        // What explains another error has been taken off.
+        GatewayError::Internal | GatewayError::Explained { .. } => {
+            ("server_error", None, Some("internal_error"))
+        }
     };
-    json!({"error": {"message": words(error), "type": kind, "param": param, "code": code}})
+    json!({"error": {"message": words_with_details(error), "type": kind, "param": param, "code": code}})
 }
 
 #[cfg(test)]
@@ -130,6 +144,23 @@ mod tests {
                 assert!(object.contains_key(key), "{key}");
             }
         }
+    }
+
+    #[test]
+    fn what_explains_an_error_stands_where_the_shape_has_room_for_it() {
+        let plain = GatewayError::NoCapacity { retry_after: Duration::from_secs(7) };
+        let explained = plain.clone().explained(vec!["a/b: no capacity".to_owned(), "c/d: busy".to_owned()]);
+        let shown = original(&explained);
+        assert_eq!(shown["details"], json!(["a/b: no capacity", "c/d: busy"]));
+        assert_eq!((&shown["code"], &shown["retry_after"]), (&json!(429), &json!(7)));
+        assert_eq!(shown["error"], original(&plain)["error"]);
+        assert!(original(&plain).get("details").is_none());
+        let shown = openai(&explained);
+        assert_eq!(shown["error"].as_object().unwrap().len(), 4, "{shown}");
+        assert_eq!(shown["error"]["code"], "rate_limit_exceeded");
+        let message = shown["error"]["message"].as_str().unwrap();
+        assert!(message.ends_with(": a/b: no capacity; c/d: busy"), "{message}");
+        assert_eq!(response(&explained, Surface::OpenAi).status(), 429);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod health;
 mod held_body;
 mod listener;
 mod openai;
+mod opening;
 mod original;
 mod rate_limit;
 mod routes;

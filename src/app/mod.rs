@@ -21,7 +21,7 @@ use crate::access::{
 use crate::api::{self, Permits, Readiness};
 use crate::config::Settings;
 use crate::db::{self, Store, StoreError, StoreLock};
-use crate::dispatcher::{Dispatcher, Waiting};
+use crate::dispatcher::{Conversations, Dispatcher, Waiting};
 use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
@@ -155,6 +155,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         tls,
         stats: stats.clone(),
         waiting: Waiting::default(),
+        conversations: Conversations::default(),
         permits: Permits::new(settings.server.max_in_flight),
         readiness: Readiness::default(),
         recorders: Arc::default(),

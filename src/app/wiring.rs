@@ -16,7 +16,9 @@ use crate::access::Gate;
 use crate::api::{self, Edge, EdgeSettings, Permits, Readiness};
 use crate::config::Settings;
 use crate::db::Store;
-use crate::dispatcher::{Dispatcher, DispatcherHandle, DispatcherSettings, Roster, StartProvider, Waiting};
+use crate::dispatcher::{
+    Conversations, Dispatcher, DispatcherHandle, DispatcherSettings, Roster, Router, StartProvider, Waiting,
+};
 use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::provider::{ProviderActor, ProviderShared, TlsConfig};
@@ -44,6 +46,7 @@ pub(super) struct Wiring {
     pub(super) tls: TlsConfig,
     pub(super) stats: Addr<StatsActor>,
     pub(super) waiting: Waiting,
+    pub(super) conversations: Conversations,
     pub(super) panics: Panics,
     pub(super) permits: Permits,
     pub(super) readiness: Readiness,
@@ -111,8 +114,11 @@ impl Wiring {
     fn dispatcher(&self) -> Addr<Dispatcher> {
         let providers = self.shared.iter().zip(self.catalog.providers());
         let starters = providers.map(|(shared, spec)| (spec.id.clone(), self.provider(Arc::clone(shared))));
+        let measurements = self.shared.iter().map(|shared| Arc::clone(shared.measurements()));
+        let router =
+            Router::new(Arc::clone(&self.catalog), measurements.collect(), self.conversations.clone());
         let dispatcher = Dispatcher::new(
-            Arc::clone(&self.catalog),
+            router,
             Roster::start(starters.collect()),
             Arc::clone(&self.clock),
             self.dispatcher_settings(),

@@ -7,17 +7,19 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, MessageResult};
 
 use super::course::{self, Step};
-use super::messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, Resume};
+use super::messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, RefusalSnapshot, Resume};
+use super::refusals::{Refusal as Refused, Refusals};
 use super::roster::Roster;
+use super::router::Router;
 use super::tenant_units;
-use crate::domain::chat::{ChatRequest, ModelSelector, Strategy};
+use crate::domain::chat::{ModelSelector, Strategy};
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::panics::Panics;
 use crate::domain::usage::Outcome;
 use crate::error::GatewayError;
 use crate::provider::{Job, Returned, Route, Try, Verdict};
 use crate::quota::{Refusal, TenantBooks};
-use crate::routing::{self, Catalog, Plan, Target};
+use crate::routing::{Plan, Target, WhyNot};
 
 /// Only requests with an admission permit send messages here; the bound is theirs (see `ProviderActor`).
 const MAILBOX_CAPACITY: usize = 1_024;
@@ -40,18 +42,19 @@ pub struct Waiting(Arc<AtomicUsize>);
 
 /// Turns one request into attempts; parent of its worker's provider actors.
 pub struct Dispatcher {
-    catalog: Arc<Catalog>,
+    router: Router,
     roster: Roster,
     clock: SharedClock,
     settings: DispatcherSettings,
     waiting: Waiting,
     books: TenantBooks,
     panics: Panics,
+    refusals: Refusals,
 }
 
 impl Dispatcher {
     pub fn new(
-        catalog: Arc<Catalog>,
+        router: Router,
         roster: Roster,
         clock: SharedClock,
         settings: DispatcherSettings,
@@ -59,7 +62,7 @@ impl Dispatcher {
         books: TenantBooks,
         panics: Panics,
     ) -> Self {
-        Self { catalog, roster, clock, settings, waiting, books, panics }
+        Self { router, roster, clock, settings, waiting, books, panics, refusals: Refusals::default() }
     }
 
     /// A turn that panics costs the request that it was about: its job is dropped, which tells its client.
@@ -76,8 +79,10 @@ impl Dispatcher {
         Box::new(Job { request, completion, reply, route })
     }
 
-    fn plan(&self, request: &ChatRequest) -> Result<Plan, GatewayError> {
-        routing::plan(request, &self.catalog, self.settings.strategy).map_err(|no_plan| {
+    fn plan(&mut self, job: &mut Job) -> Result<Plan, GatewayError> {
+        let planned = self.router.plan(job, self.settings.strategy, self.clock.now());
+        planned.map_err(|no_plan| {
+            let request = &job.request;
             let tokens = request.input_tokens.upper_edge().saturating_add(request.choice_cap.unwrap_or(0));
             course::refusal_of(&no_plan, &name_of(&request.selector), tokens)
         })
@@ -85,9 +90,9 @@ impl Dispatcher {
 
     /// Plans, takes what the tenant's own limits must have room for, and asks the first candidate.
     fn begin(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
-        match self.plan(&job.request) {
+        match self.plan(&mut job) {
             Ok(plan) => {
-                job.route.plan = plan.without(&job.route.failed);
+                job.route.plan = plan;
                 let now = self.clock.now();
                 match tenant_units::take(&mut job, &self.books, now) {
                     Ok(()) => self.step(job, context),
@@ -97,11 +102,14 @@ impl Dispatcher {
                     }
                 }
             }
-            Err(error) => job.refuse(error),
+            Err(error) => self.refuse(job, error),
         }
     }
 
     fn take_back(&mut self, Returned { mut job, verdict }: Returned, context: &mut Context<Self>) {
+        if let Some(asked) = job.route.asked {
+            job.route.why_not.note(asked, reason_of(&verdict));
+        }
         let end = match verdict {
             Verdict::Refused(refusal) => {
                 course::note_refusal(&mut job.route, &refusal);
@@ -117,10 +125,11 @@ impl Dispatcher {
             }
         };
         match end {
-            Some(error) => job.refuse(error),
+            Some(error) => self.refuse(job, error),
             None => self.step(job, context),
         }
     }
+
     fn step(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
         if job.reply.is_closed() {
             return job.completion.finish(Outcome::ClientLeft);
@@ -136,16 +145,44 @@ impl Dispatcher {
                 tenant_units::put_back(&mut job);
                 self.wait(job, until, room_at, context);
             }
-            Step::Refuse(error) => job.refuse(error),
+            Step::Refuse(error) => self.refuse(job, error),
+        }
+    }
+
+    /// Ends the request unanswered, and says why each candidate did not answer: to the client in its terms, to the
+    /// operator in full.
+    fn refuse(&mut self, job: Box<Job>, error: GatewayError) {
+        // What is wrong with the request itself needs no other reason.
+        if error.retry_after().is_none() {
+            return job.refuse(error);
+        }
+        let reasons = self.router.why_not(&job, self.settings.strategy);
+        let request_id = job.completion.request_id().clone();
+        if log::log_enabled!(log::Level::Debug) {
+            let reasons = self.router.snapshot(&reasons);
+            log::debug!(request_id = request_id.as_str(), status = error.status(); "nobody answers: {reasons:?}");
+        }
+        let error = error.explained(self.router.told(&reasons));
+        self.refusals.push(Refused { request_id, status: error.status(), reasons });
+        job.refuse(error);
+    }
+
+    fn snapshot_of(&self, refused: &Refused) -> RefusalSnapshot {
+        RefusalSnapshot {
+            request_id: refused.request_id.clone(),
+            status: refused.status,
+            why_not: self.router.snapshot(&refused.reasons),
         }
     }
 
     fn ask(&mut self, mut job: Box<Job>, target: Target, context: &mut Context<Self>) {
         match self.roster.child(target.provider, self.clock.now()) {
             Ok(provider) => {
+                self.router.note_asked(&job, target, self.clock.now());
                 provider.do_send(Try { job, model: target.model, back: context.address().recipient() });
             }
             Err(not_before) => {
+                job.route.why_not.note(target, WhyNot::Off(not_before));
                 course::note_refusal(&mut job.route, &Refusal::NotUntil(not_before));
                 self.step(job, context);
             }
@@ -183,6 +220,15 @@ struct Seat(Waiting);
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn reason_of(verdict: &Verdict) -> WhyNot {
+    match verdict {
+        Verdict::Refused(Refusal::NotUntil(instant)) => WhyNot::NotUntil(*instant),
+        Verdict::Refused(Refusal::TooLarge) => WhyNot::TooLarge,
+        Verdict::Off(until) => WhyNot::Off(*until),
+        Verdict::Failed(failure) => WhyNot::Failed(failure.kind),
     }
 }
 
@@ -239,6 +285,7 @@ impl Handler<ObserveDispatcher> for Dispatcher {
             waiting,
             panics: self.panics.count(),
             children: self.roster.snapshot(),
+            refusals: self.refusals.iter().map(|refused| self.snapshot_of(refused)).collect(),
         })
     }
 }

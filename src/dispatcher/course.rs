@@ -135,9 +135,7 @@ pub(super) fn refusal_of(no_plan: &NoPlan, name: &str, tokens: u64) -> GatewayEr
         NoPlan::NothingEnabled => GatewayError::unavailable(
             "no provider is enabled: give a provider's key in the environment, or add a provider to the configuration",
         ),
-        NoPlan::NothingPermitted => {
-            GatewayError::unavailable("no enabled model is among those that this key's tenant may use")
-        }
+        NoPlan::NothingAllowed => GatewayError::unavailable("no enabled model is open to this key's tenant"),
         NoPlan::NoCapability => GatewayError::unavailable(
             "no enabled model can do what this request needs (tools, images or a JSON schema)",
         ),

@@ -8,8 +8,9 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::domain::chat::ChatRequest;
-use crate::domain::ids::ProviderId;
+use crate::domain::ids::{ProviderId, RequestId};
 use crate::provider::{Answer, Job};
+use crate::routing::WhyNotSnapshot;
 use crate::stats::Completion;
 
 /// Asks for an answer to a chat. Sent by the edge of the same worker for a request that holds an admission
@@ -44,6 +45,16 @@ pub struct DispatcherSnapshot {
     /// Panics survived so far, in the whole process.
     pub panics: u64,
     pub children: Vec<ChildSnapshot>,
+    /// The last requests that nobody answered, the latest last.
+    pub refusals: Vec<RefusalSnapshot>,
+}
+
+/// A request that nobody answered, and why each candidate did not.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefusalSnapshot {
+    pub request_id: RequestId,
+    pub status: u16,
+    pub why_not: Vec<WhyNotSnapshot>,
 }
 
 /// One provider actor, as its parent sees it.

@@ -7,10 +7,13 @@ mod actor;
 mod course;
 mod handle;
 mod messages;
+mod refusals;
 mod roster;
+mod router;
 mod tenant_units;
 
 pub use actor::{Dispatcher, DispatcherSettings, Waiting};
 pub use handle::DispatcherHandle;
-pub use messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher};
+pub use messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, RefusalSnapshot};
 pub use roster::{Roster, StartProvider};
+pub use router::{Conversations, Router};

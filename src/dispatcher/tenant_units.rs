@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn every_choice_counts_and_a_missing_cap_is_expected_not_stated() {
         let mut request = ChatRequest::new(Bytes::new());
-        (request.input_tokens, request.choices) = (InputTokens { large: 100, small: 100 }, 3);
+        (request.input_tokens, request.choices) = (InputTokens::certain(100), 3);
         assert_eq!(
             demand(&request),
             TenantDemand { stated_tokens: 115, expected_tokens: 3 * EXPECTED_OUTPUT }

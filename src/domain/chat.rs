@@ -30,6 +30,17 @@ pub struct ChatRequest {
     pub choices: u64,
     /// What its tenant may do. The edge sets it, for every surface alike.
     pub policy: Arc<TenantPolicy>,
+    /// How the conversation began; `None` where the surface does not say.
+    pub opening: Option<Opening>,
+}
+
+/// What stays the same in every request of one conversation, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Where it stands in the received body: all messages up to the first one of the user, this included.
+    pub span: Range<usize>,
+    /// Whether it has been answered before.
+    pub is_continued: bool,
 }
 
 impl ChatRequest {
@@ -46,6 +57,7 @@ impl ChatRequest {
             choice_cap: None,
             choices: 1,
             policy: TenantPolicy::unrestricted(),
+            opening: None,
         }
     }
 
@@ -57,6 +69,11 @@ impl ChatRequest {
     /// The body as it was received.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// The bytes with which the conversation began.
+    pub fn opening_bytes(&self) -> Option<&[u8]> {
+        self.body.get(self.opening.as_ref()?.span.clone())
     }
 
     /// The JSON text of a member's value.

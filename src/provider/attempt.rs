@@ -181,7 +181,7 @@ impl Attempt {
             self.note_tokens(*tokens);
         }
         let Self { mut job, mut guard, .. } = self;
-        guard.succeeded();
+        guard.succeeded(matches!(success, Success::Stream(..)));
         let shared = Arc::clone(guard.shared());
         let Some(by) = shared.served_name(guard.model()) else { return };
         job.completion.served_by(ServedBy { provider: by.provider.clone(), model: Arc::clone(&by.model) });

@@ -6,9 +6,12 @@ use super::adapter::LimitHints;
 use super::learned::Asked;
 use super::probe::Probe;
 use super::shared::{FailedAttempt, ProviderShared};
+use crate::domain::clock::Moment;
+use crate::domain::consequence::Costs;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::usage::Usage;
 use crate::quota::{AccountIndex, Charge, Hold, ModelIndex, Spent};
+use crate::routing::Went;
 
 /// Holds the units of one attempt and settles them when it is dropped, on every path: finished, failed, cut,
 /// abandoned, panicked.
@@ -26,8 +29,19 @@ pub(super) struct AttemptGuard {
     is_whole: bool,
     /// Whether the answer has begun as it should.
     has_succeeded: bool,
+    timing: Timing,
     /// Until the provider has answered or failed.
     probe: Option<Probe>,
+}
+
+/// When what happened, from the attempt's own start.
+#[derive(Clone, Copy, Default)]
+struct Timing {
+    sent_at: Moment,
+    /// The first event of a stream.
+    first_token_at: Option<Moment>,
+    /// Whether it was told that it failed.
+    has_failed: bool,
 }
 
 /// How far the attempt has come.
@@ -57,6 +71,7 @@ impl AttemptGuard {
             asked,
             is_whole: false,
             has_succeeded: false,
+            timing: Timing::default(),
             probe,
         }
     }
@@ -76,6 +91,7 @@ impl AttemptGuard {
     /// From here on the upstream may count it.
     pub(super) fn sending(&mut self) {
         self.progress = Progress::Sent;
+        self.timing.sent_at = self.shared.clock().now();
     }
 
     /// The first byte of the response is there: the upstream has counted it.
@@ -91,8 +107,9 @@ impl AttemptGuard {
         self.progress = Progress::Ended;
     }
 
-    /// The answer has begun as it should.
-    pub(super) fn succeeded(&mut self) {
+    /// The answer has begun as it should; a streamed one by its first event, another one by its last byte.
+    pub(super) fn succeeded(&mut self, is_streamed: bool) {
+        self.timing.first_token_at = is_streamed.then(|| self.shared.clock().now());
         let probes = self.probe.as_ref().map(Probe::probes).unwrap_or_default();
         self.shared.succeeded(self.account, self.model, probes);
         self.has_succeeded = true;
@@ -121,6 +138,10 @@ impl AttemptGuard {
             probes: self.probe.as_ref().map(Probe::probes).unwrap_or_default(),
         };
         self.shared.failed(&attempt, &failure);
+        if blames_the_target(failure.kind) {
+            self.timing.has_failed = true;
+            self.shared.went(self.model, Went::Failed);
+        }
         self.probe = None;
         failure
     }
@@ -135,6 +156,33 @@ impl AttemptGuard {
         self.counted.output_tokens = self.counted.output_tokens.saturating_add(tokens);
     }
 
+    /// How it went, unless that is told already. An answer that its client left in the middle says nothing: it is not
+    /// known how it would have gone on.
+    fn went(&self, now: Moment) -> Option<Went> {
+        let has_begun = self.has_succeeded;
+        match self.progress {
+            _ if self.timing.has_failed => None,
+            Progress::Sent if !has_begun => {
+                Some(Went::Left { waited: now.saturating_since(self.timing.sent_at) })
+            }
+            Progress::Ended if has_begun => Some(self.answered(now)),
+            Progress::NotSent | Progress::Sent | Progress::Ended => None,
+        }
+    }
+
+    fn answered(&self, now: Moment) -> Went {
+        let (Usage { output_tokens, .. }, _) = self.usage();
+        let Timing { sent_at, first_token_at, .. } = self.timing;
+        match first_token_at {
+            Some(instant) => Went::Streamed {
+                first_token: instant.saturating_since(sent_at),
+                writing: now.saturating_since(instant),
+                output_tokens,
+            },
+            None => Went::Whole { took: now.saturating_since(sent_at), output_tokens },
+        }
+    }
+
     /// What was used as far as is known, and whether the upstream said so.
     pub(super) fn usage(&self) -> (Usage, bool) {
         self.reported.map_or((self.counted, false), |usage| (usage, true))
@@ -144,6 +192,9 @@ impl AttemptGuard {
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
+        if let Some(went) = self.went(self.shared.clock().now()) {
+            self.shared.went(self.model, went);
+        }
         let charge = self.reported.map_or(Charge::AtLeast(self.counted), Charge::Exact);
         let spent = match self.progress {
             Progress::NotSent => Spent::NotSent,
@@ -152,5 +203,14 @@ impl Drop for AttemptGuard {
         };
         self.shared.learn(self.model, &self.asked, self.usage(), self.is_whole);
         self.shared.settle(hold, spent);
+    }
+}
+
+/// Whether a failure shows what the target is worth; a limit, a key or a wrong request does not.
+fn blames_the_target(kind: FailureKind) -> bool {
+    match kind.consequence().costs {
+        Costs::Provider | Costs::Model | Costs::Moment => true,
+        Costs::Nobody => kind == FailureKind::NoAnswer,
+        Costs::Limit | Costs::Account => false,
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::clock::Moment;
 use crate::domain::failure::{Phase, UpstreamFailure};
 use crate::domain::provider::Timeouts;
 use crate::error::GatewayError;
-use crate::routing::{Plan, Target};
+use crate::routing::{ConversationKey, Plan, Target, WhyNots};
 use crate::stats::Completion;
 
 /// A request with everything that has to go with it; exactly one actor or task has it at any time.
@@ -46,6 +46,10 @@ pub struct Route {
     pub failed_at: Option<Target>,
     /// The candidates that are not asked for this request any more.
     pub failed: Vec<Target>,
+    /// Why each candidate that was asked did not answer.
+    pub why_not: WhyNots,
+    /// The conversation that the request belongs to, where that is known.
+    pub conversation: Option<ConversationKey>,
     /// Time spent waiting for capacity.
     pub waited: Duration,
 }

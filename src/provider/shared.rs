@@ -12,6 +12,7 @@ use super::cooling::{self, ACCOUNT_OFF, MODEL_OFF};
 use super::error_rules;
 use super::learned::{Asked, Learned};
 use super::limit_blocks::{LimitBlocks, LimitProbe, Target, serial_for};
+use super::measurements::{MeasuredSnapshot, Measurements};
 use super::probe::{Probe, Probes};
 use super::served::ServedName;
 use crate::domain::clock::{Moment, SharedClock};
@@ -26,6 +27,7 @@ use crate::domain::usage::Usage;
 use crate::quota::{
     AccountIndex, Answer, Book, BookSnapshot, Demand, Hold, ModelIndex, PROBE_PATIENCE, Refusal, Spent,
 };
+use crate::routing::Went;
 
 /// The state of one provider; survives its actors. Only the actors of that provider, and the attempts that
 /// they started, reach it.
@@ -37,6 +39,7 @@ pub struct ProviderShared {
     panics: Panics,
     limit_headers: LimitHeaders,
     counters: Counters,
+    measurements: Arc<Measurements>,
     /// One short lock for every decision; no I/O and no waiting under it.
     state: Mutex<State>,
 }
@@ -69,6 +72,7 @@ pub struct ProviderSnapshot {
     pub limit_breaches: u64,
     /// How often the upstream refused an account's key or credit.
     pub accounts_refused: u64,
+    pub measured: Vec<MeasuredSnapshot>,
 }
 
 impl ProviderShared {
@@ -81,7 +85,13 @@ impl ProviderShared {
         let limit_headers = LimitHeaders::new(&spec.signals.limit_headers);
         let counters = Counters::default();
         let names = spec.models.iter().map(|model| Arc::new(ServedName::new(&spec.id, model))).collect();
-        Self { spec, names, clock, panics, limit_headers, counters, state: Mutex::new(state) }
+        let measurements = Arc::new(Measurements::new(&spec));
+        Self { spec, names, clock, panics, limit_headers, counters, measurements, state: Mutex::new(state) }
+    }
+
+    /// What its attempts have shown, for those who choose.
+    pub fn measurements(&self) -> &Arc<Measurements> {
+        &self.measurements
     }
 
     pub(super) fn spec(&self) -> &ProviderSpec {
@@ -202,8 +212,15 @@ impl ProviderShared {
     }
 
     pub(super) fn settle(&self, hold: Hold, spent: Spent) {
-        let now = self.clock.now();
-        self.state.lock().book.settle(now, hold, spent);
+        let (now, model) = (self.clock.now(), hold.model());
+        let mut state = self.state.lock();
+        state.book.settle(now, hold, spent);
+        self.measurements.note_use(now, model, || state.book.remaining(now, model));
+    }
+
+    /// An attempt at the model has ended so.
+    pub(super) fn went(&self, model: ModelIndex, went: Went) {
+        self.measurements.note(self.clock.now(), model, went);
     }
 
     /// The account and the model have answered: what escalates starts over.
@@ -296,6 +313,7 @@ impl ProviderShared {
             breaker,
             limit_breaches: self.limit_breaches(),
             accounts_refused: self.accounts_refused(),
+            measured: self.measurements.snapshot(now, &self.spec),
         }
     }
 }

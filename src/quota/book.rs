@@ -14,6 +14,7 @@ use super::hold_rule::{Course, Finish, LATE_COUNT};
 use super::layout::Layout;
 use super::record::HoldRecord;
 use super::refusal::Refusal;
+use super::remaining::Remaining;
 use super::snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 use super::spent::Spent;
 use super::terms::Term;
@@ -153,6 +154,26 @@ impl Book {
     /// have counted it, which is 5 s after its end at the latest.
     pub fn longest_hold(&self) -> Duration {
         self.layout.longest_hold()
+    }
+
+    /// What the daily and longer limits that bind `model` have left at `now`; `None` where none does. A walk over all
+    /// accounts: for those who look now and then.
+    pub fn remaining(&self, now: Moment, model: ModelIndex) -> Option<Remaining> {
+        let long = |&index: &usize| {
+            let (length, resets_at) = self.layout.places.get(index)?.day(now)?;
+            Some((index, length, resets_at))
+        };
+        let long: Vec<_> = self.layout.bound(model)?.places.iter().filter_map(long).collect();
+        let &(_, length, resets_at) = long.iter().min_by_key(|(_, length, _)| *length)?;
+        let left_of = |account: &Account| {
+            let budgets = long.iter().filter_map(|(index, ..)| account.budgets.get(*index));
+            budgets.map(|budget| budget.left_at(now)).fold(1.0, f64::min)
+        };
+        let (sum, accounts) = self
+            .accounts
+            .iter()
+            .fold((0.0, 0_u32), |(sum, count), account| (sum + left_of(account), count + 1));
+        Some(Remaining { left: sum / f64::from(accounts.max(1)), length, resets_at })
     }
 
     /// Whether any limit binds that model that counts tokens, input or output, or what they cost in credits.

@@ -112,6 +112,13 @@ impl Budget {
         self.in_flight.saturating_add(self.scheduled.sum_at(now))
     }
 
+    /// The share of the limit that is left at `now`, 0 to 1.
+    pub(super) fn left_at(&self, now: Moment) -> f64 {
+        let left = self.max.saturating_sub(self.held_at(now));
+        // Exact up to 2^53; a share of something larger is near enough.
+        left as f64 / self.max.max(1) as f64
+    }
+
     fn held(&self) -> u64 {
         self.in_flight.saturating_add(self.scheduled.sum())
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::domain::limit::{Limit, Scope, Unit};
+use crate::domain::calendar::Period;
+use crate::domain::clock::Moment;
+use crate::domain::limit::{Limit, Scope, Unit, Window};
 use crate::domain::provider::{ModelSpec, ProviderSpec};
 use crate::domain::usage::Usage;
 
@@ -33,6 +35,28 @@ pub(super) struct Place {
     pub(super) scope: String,
     pub(super) limit: Limit,
     pub(super) span: Span,
+}
+
+/// Limits of at least this length are worth spreading. Chosen: half a day.
+const DAY_MIN: Duration = Duration::from_secs(12 * 3_600);
+
+impl Place {
+    /// How long the window is and, by the calendar, when what `now` uses comes back; `None` for what is shorter than a
+    /// day.
+    pub(super) fn day(&self, now: Moment) -> Option<(Duration, Option<Moment>)> {
+        const DAY: Duration = Duration::from_secs(86_400);
+        match self.limit.window {
+            Window::Sliding(length) if length >= DAY_MIN => Some((length, None)),
+            Window::Calendar(calendar) => {
+                let days = match calendar.period {
+                    Period::Day => 1,
+                    Period::Month => 31,
+                };
+                Some((DAY * days, Some(self.span.release(now))))
+            }
+            Window::Sliding(_) | Window::Spacing(_) | Window::InFlight => None,
+        }
+    }
 }
 
 impl Layout {

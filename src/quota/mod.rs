@@ -34,6 +34,7 @@ mod output_cap;
 mod record;
 mod refusal;
 mod release_log;
+mod remaining;
 mod snapshot;
 mod span;
 mod spent;
@@ -58,9 +59,11 @@ pub use hold_rule::Finish;
 pub use output_cap::OutputCap;
 pub use record::HoldRecord;
 pub use refusal::Refusal;
+pub use remaining::Remaining;
 pub use snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 pub use spent::{Charge, Spent};
 pub use tenant::{
-    Denied, Gauge, Remaining, Shares, TenantBook, TenantBooks, TenantDemand, TenantGuard, TenantHold,
+    Denied, Gauge, Remaining as TenantRemaining, Shares, TenantBook, TenantBooks, TenantDemand, TenantGuard,
+    TenantHold,
 };
 pub use terms::{Claim, Term, Terms};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::domain::chat::{ModelSelector, Strategy};
+use crate::domain::chat::ModelSelector;
 use crate::domain::ids::ModelNumber;
 use crate::domain::provider::{ModelSpec, ProviderSpec};
 use crate::quota::ModelIndex;
@@ -20,10 +20,10 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Catalog {
     providers: Vec<Arc<ProviderSpec>>,
-    /// Enabled models of usable providers, best first, one list a strategy.
-    smart: Vec<Target>,
-    fast: Vec<Target>,
-    balanced: Vec<Target>,
+    /// Enabled models of usable providers.
+    enabled: Vec<Target>,
+    /// How many models stand before each provider's, enabled or not.
+    offsets: Vec<usize>,
     by_number: HashMap<ModelNumber, Target>,
     by_name: HashMap<String, Vec<Target>>,
 }
@@ -31,17 +31,16 @@ pub struct Catalog {
 impl Catalog {
     pub fn new(providers: Vec<Arc<ProviderSpec>>) -> Self {
         let enabled: Vec<Target> = enabled_targets(&providers).collect();
-        let ordered = |rank: fn(&ModelSpec) -> (u32, u32)| {
-            let mut targets = enabled.clone();
-            targets.sort_by_key(|target| spec_of(&providers, *target).map(|(_, model)| rank(model)));
-            targets
-        };
+        let offsets = providers.iter().scan(0, |sum, provider| {
+            let offset = *sum;
+            *sum += provider.models.len();
+            Some(offset)
+        });
         Self {
-            smart: ordered(|model| (model.intelligence_rank, model.speed_rank)),
-            fast: ordered(|model| (model.speed_rank, model.intelligence_rank)),
-            balanced: ordered(|model| (balance(model), model.intelligence_rank)),
             by_number: numbered(&providers, &enabled),
             by_name: named(&providers, &enabled),
+            offsets: offsets.collect(),
+            enabled,
             providers,
         }
     }
@@ -55,13 +54,24 @@ impl Catalog {
         spec_of(&self.providers, target)
     }
 
-    /// Every enabled target, in the order of `strategy`.
-    pub fn ordered(&self, strategy: Strategy) -> &[Target] {
-        match strategy {
-            Strategy::Smart => &self.smart,
-            Strategy::Fast => &self.fast,
-            Strategy::Balanced => &self.balanced,
-        }
+    /// Every enabled target, provider by provider.
+    pub fn enabled(&self) -> &[Target] {
+        &self.enabled
+    }
+
+    /// Where `target` stands among all models of all providers.
+    pub(super) fn position(&self, target: Target) -> usize {
+        self.offsets.get(target.provider).map_or(usize::MAX, |offset| offset.saturating_add(target.model.0))
+    }
+
+    /// How many models there are, enabled or not.
+    pub(super) fn model_count(&self) -> usize {
+        self.providers.iter().map(|provider| provider.models.len()).sum()
+    }
+
+    /// The enabled targets of that name.
+    pub(super) fn by_name(&self, name: &str) -> &[Target] {
+        self.by_name.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The enabled targets that `selector` names, unordered; `None` = all.
@@ -71,7 +81,7 @@ impl Catalog {
             ModelSelector::Number(number) => {
                 Some(self.by_number.get(number).map(std::slice::from_ref).unwrap_or_default())
             }
-            ModelSelector::Named(name) => Some(self.by_name.get(name).map(Vec::as_slice).unwrap_or_default()),
+            ModelSelector::Named(name) => Some(self.by_name(name)),
         }
     }
 
@@ -98,28 +108,27 @@ fn enabled_targets(providers: &[Arc<ProviderSpec>]) -> impl Iterator<Item = Targ
     )
 }
 
-/// Ability counts as much as speed. Ranks of ability run to about 100 and ranks of speed to 10 (the shipped
-/// catalogue of 2026-11-22), so a rank of speed weighs ten times as much.
-fn balance(model: &ModelSpec) -> u32 {
-    model.intelligence_rank.saturating_add(model.speed_rank.saturating_mul(10))
-}
-
 fn numbered(providers: &[Arc<ProviderSpec>], enabled: &[Target]) -> HashMap<ModelNumber, Target> {
     let number = |target: &Target| spec_of(providers, *target).and_then(|(_, model)| model.number);
     enabled.iter().filter_map(|target| Some((number(target)?, *target))).collect()
 }
 
+/// A name is a family or an upstream's own id; `provider/model` is looked at only where nothing is called so.
 fn named(providers: &[Arc<ProviderSpec>], enabled: &[Target]) -> HashMap<String, Vec<Target>> {
     let mut names: HashMap<String, Vec<Target>> = HashMap::new();
+    let mut full_names: HashMap<String, Vec<Target>> = HashMap::new();
     for target in enabled {
         let Some((provider, model)) = spec_of(providers, *target) else { continue };
-        let full = format!("{}/{}", provider.id, model.id);
-        for name in [Some(full), Some(model.id.clone()), model.family.clone()].into_iter().flatten() {
-            let targets = names.entry(name).or_default();
+        for name in [Some(&model.id), model.family.as_ref()].into_iter().flatten() {
+            let targets = names.entry(name.clone()).or_default();
             if !targets.contains(target) {
                 targets.push(*target);
             }
         }
+        full_names.entry(format!("{}/{}", provider.id, model.id)).or_default().push(*target);
+    }
+    for (name, targets) in full_names {
+        names.entry(name).or_insert(targets);
     }
     names
 }

@@ -51,6 +51,7 @@ impl Completion {
         &self.record.request_id
     }
 
+    /// Who asked.
     pub fn tenant(&self) -> TenantId {
         self.record.tenant
     }

@@ -29,6 +29,8 @@ mod hostile_upstream;
 #[cfg(test)]
 mod quota;
 #[cfg(test)]
+mod routing;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod store;

@@ -11,7 +11,7 @@ use awc::{Client, ClientResponse};
 use freellmapi::app::{self, OpenStore, Running};
 use freellmapi::config::{Settings, Sources, load};
 use freellmapi::db::{NewKey, Totals, open};
-use freellmapi::dispatcher::ObserveDispatcher;
+use freellmapi::dispatcher::{ObserveDispatcher, RefusalSnapshot};
 use freellmapi::domain::clock::{Moment, SharedClock, SystemClock};
 use freellmapi::domain::provider::ProviderSpec;
 use freellmapi::domain::tenant::TenantChange;
@@ -242,6 +242,12 @@ impl TestApp {
     /// Waits until exactly so many connections of clients are left.
     pub(crate) async fn wait_for_client_connections(&self, count: usize) {
         until("connections", async || (self.client_connections() == count).then_some(())).await;
+    }
+
+    /// The last requests that nobody answered.
+    pub(crate) async fn refusals(&self) -> Vec<RefusalSnapshot> {
+        let dispatcher = self.running().dispatchers.lock().first().unwrap().clone();
+        dispatcher.send(ObserveDispatcher).await.expect("a dispatcher is dead").refusals
     }
 
     /// How many panics the gateway has survived.
