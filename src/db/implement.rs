@@ -1,11 +1,15 @@
 //! The two stores: the trait's methods, each a checkout and a query of the store's own backend.
 
+use std::time::Duration;
+
 use diesel::connection::{Connection, SimpleConnection};
 use diesel::result::Error as QueryError;
 use diesel::{PgConnection, SqliteConnection};
 
 use super::error::{StoreError, is_duplicate};
 use super::events::{self, Totals};
+use super::hold_rows::{BlockRow, CooldownRow, CoverageRow, HoldBatch, HoldRow, ServedSpan};
+use super::holds;
 use super::keys::{self, KeyRow, NewKey, Revocation};
 use super::migrations;
 use super::models;
@@ -149,6 +153,59 @@ macro_rules! implement_store {
 
             fn purge_events(&self, before: Moment) -> Result<usize, StoreError> {
                 self.ask(|connection| events::$backend::purge(connection, before))
+            }
+
+            fn write_holds(&self, batch: &HoldBatch) -> Result<(), StoreError> {
+                self.ask(|connection| holds::$backend::write(connection, batch))
+            }
+
+            fn holds_after(&self, id: i64, rows: i64) -> Result<Vec<HoldRow>, StoreError> {
+                self.ask(|connection| holds::$backend::after(connection, id, rows))
+            }
+
+            fn abort_open_holds(&self, now: Moment) -> Result<usize, StoreError> {
+                self.ask(|connection| holds::$backend::abort_open(connection, now))
+            }
+
+            fn delete_holds(&self, ids: &[i64]) -> Result<usize, StoreError> {
+                self.ask(|connection| holds::$backend::delete(connection, ids))
+            }
+
+            fn cooldowns(&self) -> Result<Vec<CooldownRow>, StoreError> {
+                self.ask(holds::$backend::cooldowns)
+            }
+
+            fn delete_cooldowns(&self, before: Moment) -> Result<usize, StoreError> {
+                self.ask(|connection| holds::$backend::delete_cooldowns(connection, before))
+            }
+
+            fn hold_coverages(&self) -> Result<Vec<CoverageRow>, StoreError> {
+                self.ask(holds::$backend::coverages)
+            }
+
+            fn put_hold_coverages(&self, rows: &[CoverageRow]) -> Result<(), StoreError> {
+                self.ask(|connection| holds::$backend::put_coverages(connection, rows))
+            }
+
+            fn add_block(&self, provider: Option<&str>, since: Moment) -> Result<(), StoreError> {
+                self.ask(|connection| holds::$backend::add_block(connection, provider, since))
+            }
+
+            fn blocks_after(&self, id: i64) -> Result<Vec<BlockRow>, StoreError> {
+                self.ask(|connection| holds::$backend::blocks_after(connection, id))
+            }
+
+            fn is_fresh(&self) -> Result<bool, StoreError> {
+                self.ask(holds::$backend::is_fresh)
+            }
+
+            fn served_within(
+                &self,
+                from: Moment,
+                to: Moment,
+                slot: Duration,
+            ) -> Result<Vec<ServedSpan>, StoreError> {
+                self.ask(|connection| holds::$backend::served_within(connection, from, to, slot))
             }
         }
     };

@@ -13,6 +13,8 @@ mod per_backend;
 mod blocking;
 mod error;
 mod events;
+mod hold_rows;
+mod holds;
 mod implement;
 mod keys;
 mod migrations;
@@ -31,8 +33,11 @@ mod tenants;
 pub use blocking::blocking;
 pub use error::StoreError;
 pub use events::Totals;
+pub use hold_rows::{
+    BlockRow, CooldownRow, CoverageRow, FinishRow, HoldBatch, HoldChange, HoldRow, HoldTarget, ServedSpan,
+};
 pub use keys::{KeyRow, NewKey, Revocation};
-pub use store::{Backend, Store, open};
+pub use store::{Backend, Store, open, open_impatient};
 pub use store_lock::{StoreLock, lock_exclusively};
 pub use store_url::{PostgresUrl, StoreUrl};
 pub use tenants::Tenant;

@@ -33,6 +33,52 @@ diesel::table! {
 }
 
 diesel::table! {
+    local_blocks (id) {
+        id -> Int8,
+        provider -> Text,
+        since_us -> Int8,
+    }
+}
+
+diesel::table! {
+    local_cooldowns (provider, account, model) {
+        provider -> Text,
+        account -> Text,
+        model -> Text,
+        until_us -> Int8,
+        reason -> Text,
+    }
+}
+
+diesel::table! {
+    local_coverage (provider, account, model) {
+        provider -> Text,
+        account -> Text,
+        model -> Text,
+        since_us -> Int8,
+        kept_us -> Int8,
+    }
+}
+
+diesel::table! {
+    local_holds (id) {
+        id -> Int8,
+        provider -> Text,
+        account -> Text,
+        model -> Text,
+        input_tokens -> Int8,
+        output_tokens -> Int8,
+        send_by_us -> Int8,
+        first_byte_us -> Nullable<Int8>,
+        finish_us -> Nullable<Int8>,
+        is_aborted -> Bool,
+        is_exact -> Bool,
+        used_input_tokens -> Int8,
+        used_output_tokens -> Int8,
+    }
+}
+
+diesel::table! {
     models (id) {
         id -> Int8,
         platform -> Text,
@@ -66,4 +112,14 @@ diesel::table! {
 
 diesel::joinable!(api_keys -> tenants (tenant_id));
 
-diesel::allow_tables_to_appear_in_same_query!(api_keys, completion_events, models, seals, tenants,);
+diesel::allow_tables_to_appear_in_same_query!(
+    api_keys,
+    completion_events,
+    local_blocks,
+    local_cooldowns,
+    local_coverage,
+    local_holds,
+    models,
+    seals,
+    tenants,
+);

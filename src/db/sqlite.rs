@@ -1,6 +1,7 @@
 //! What is particular to SQLite: its file, its pragmas, its locks.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::r2d2::{CustomizeConnection, Error as PoolError};
@@ -16,36 +17,47 @@ pub(super) type SqliteStore = PooledStore<SqliteConnection>;
 
 pub(super) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// Run on every connection. `busy_timeout` comes first, because switching to WAL may itself have to wait.
+/// How long a writer waits for another one. Chosen: as long as the pool for a connection.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Run on every connection, behind `busy_timeout`, because switching to WAL may itself have to wait.
 /// WAL lets commands read while the server writes; with it, NORMAL survives a crash of the process, and a power
 /// cut loses at most the last commits. Source: <https://www.sqlite.org/pragma.html#pragma_synchronous>, read
 /// 2026-11-22.
-const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
-                       PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;";
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;";
 
 #[derive(Debug)]
-struct Pragmas;
+struct Pragmas {
+    patience: Duration,
+}
 
-impl CustomizeConnection<SqliteConnection, PoolError> for Pragmas {
-    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), PoolError> {
-        connection.batch_execute(PRAGMAS).map_err(PoolError::QueryError)
+impl Pragmas {
+    fn text(&self) -> String {
+        format!("PRAGMA busy_timeout = {}; {PRAGMAS}", self.patience.as_millis())
     }
 }
 
-/// Opens the file, made with its folder if need be.
-pub(super) fn open(path: PathBuf) -> Result<SqliteStore, StoreError> {
+impl CustomizeConnection<SqliteConnection, PoolError> for Pragmas {
+    fn on_acquire(&self, connection: &mut SqliteConnection) -> Result<(), PoolError> {
+        connection.batch_execute(&self.text()).map_err(PoolError::QueryError)
+    }
+}
+
+/// Opens the file, made with its folder if need be. Its connections wait for other writers up to `patience`.
+pub(super) fn open(path: PathBuf, patience: Duration) -> Result<SqliteStore, StoreError> {
     let url = StoreUrl::Sqlite(path.clone());
     url.create_folder()?;
     let Some(address) = path.to_str() else {
         return Err(StoreError::BadUrl(format!("{} is not UTF-8", path.display())));
     };
-    probe(address).map_err(|reason| unreachable(&url, &reason))?;
-    Ok(PooledStore::new(url, address.to_owned(), Box::new(Pragmas)))
+    let pragmas = Pragmas { patience };
+    probe(address, &pragmas.text()).map_err(|reason| unreachable(&url, &reason))?;
+    Ok(PooledStore::new(url, address.to_owned(), Box::new(pragmas)))
 }
 
-fn probe(address: &str) -> Result<(), String> {
+fn probe(address: &str, pragmas: &str) -> Result<(), String> {
     let mut connection = SqliteConnection::establish(address).map_err(|error| error.to_string())?;
-    connection.batch_execute(PRAGMAS).map_err(|error| error.to_string())
+    connection.batch_execute(pragmas).map_err(|error| error.to_string())
 }
 
 /// Runs `step` with the database's write lock held, so that of several processes one migrates and the others

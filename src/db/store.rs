@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::StoreError;
 use super::events::Totals;
+use super::hold_rows::{BlockRow, CooldownRow, CoverageRow, HoldBatch, HoldRow, ServedSpan};
 use super::keys::{KeyRow, NewKey, Revocation};
 use super::store_url::StoreUrl;
 use super::tenants::Tenant;
@@ -30,8 +32,21 @@ pub enum Backend {
 /// # Errors
 /// [`StoreError::BadUrl`], [`StoreError::Unreachable`].
 pub fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    open_waiting(url, sqlite::PATIENCE)
+}
+
+/// The same for one who would rather be refused than wait: a writer who keeps an embedded store's lock for longer than
+/// `patience` makes the call fail. Has connections of its own.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_impatient(url: &str, patience: Duration) -> Result<Arc<dyn Store>, StoreError> {
+    open_waiting(url, patience)
+}
+
+fn open_waiting(url: &str, patience: Duration) -> Result<Arc<dyn Store>, StoreError> {
     match StoreUrl::parse(url)? {
-        StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::open(path)?)),
+        StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::open(path, patience)?)),
         StoreUrl::Postgres(url) => Ok(Arc::new(postgres::open(url)?)),
     }
 }
@@ -134,4 +149,42 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Deletes the events that ended before `before`; their number. Works in small steps, so that writers get
     /// their turn in between; what was deleted before a failure stays deleted.
     fn purge_events(&self, before: Moment) -> Result<usize, StoreError>;
+
+    /// Writes what a local ledger has to write, all or none of it.
+    fn write_holds(&self, batch: &HoldBatch) -> Result<(), StoreError>;
+
+    /// The next `rows` holds behind that id, by id.
+    fn holds_after(&self, id: i64, rows: i64) -> Result<Vec<HoldRow>, StoreError>;
+
+    /// Ends every hold that has no end, as aborted at `now`; their number. For one who knows that the process that
+    /// wrote them is dead.
+    fn abort_open_holds(&self, now: Moment) -> Result<usize, StoreError>;
+
+    /// Deletes these holds; how many there were.
+    fn delete_holds(&self, ids: &[i64]) -> Result<usize, StoreError>;
+
+    /// All cooldowns, those that are over too.
+    fn cooldowns(&self) -> Result<Vec<CooldownRow>, StoreError>;
+
+    /// Deletes the cooldowns that end before `before`; their number.
+    fn delete_cooldowns(&self, before: Moment) -> Result<usize, StoreError>;
+
+    /// What the ledger knows every attempt of.
+    fn hold_coverages(&self) -> Result<Vec<CoverageRow>, StoreError>;
+
+    /// Writes or replaces these, all or none.
+    fn put_hold_coverages(&self, rows: &[CoverageRow]) -> Result<(), StoreError>;
+
+    /// Asks whoever serves from this store to hold every limit of the provider, or of all, for one window from `since`.
+    fn add_block(&self, provider: Option<&str>, since: Moment) -> Result<(), StoreError>;
+
+    /// The blocks behind that id, by id.
+    fn blocks_after(&self, id: i64) -> Result<Vec<BlockRow>, StoreError>;
+
+    /// Whether nothing was ever sent, as far as this store knows: no event, and no ledger has begun.
+    fn is_fresh(&self) -> Result<bool, StoreError>;
+
+    /// Sums over the events that ended from `from` up to `to` (both included) and made an upstream call, by spans of
+    /// `slot` and by who served.
+    fn served_within(&self, from: Moment, to: Moment, slot: Duration) -> Result<Vec<ServedSpan>, StoreError>;
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 use freellmapi::access::{
     ApiKey, MasterKey, Pepper, PepperError, ProvisionError, Refused, ensure_tenant_and_key, load_keyring,
 };
-use freellmapi::db::{NewKey, Revocation, Store, StoreError, Totals, lock_exclusively, open};
+use freellmapi::db::{
+    CooldownRow, CoverageRow, FinishRow, HoldBatch, HoldChange, HoldRow, HoldTarget, NewKey, Revocation,
+    Store, StoreError, Totals, lock_exclusively, open,
+};
 use freellmapi::domain::clock::Moment;
 use freellmapi::domain::ids::{EventId, KeyId, ProviderId, RequestId, TenantId};
 use freellmapi::domain::secret::Secret;
@@ -61,6 +64,11 @@ on_both_backends! {
         an_event_is_stored_as_it_is,
         an_event_counts_once_however_often_it_arrives,
         a_large_batch_is_stored_whole,
+        a_hold_is_kept_from_its_beginning_to_its_end,
+        a_batch_of_holds_is_written_whole_or_not_at_all,
+        a_later_cooldown_stays,
+        coverage_is_replaced_and_blocks_add_up,
+        what_was_served_is_added_up_by_spans,
         a_failed_batch_leaves_nothing,
         totals_include_the_start_and_exclude_the_end,
         totals_tell_outcomes_and_tenants_apart,
@@ -131,7 +139,18 @@ fn migrations_apply_revert_and_apply_again(database: &TestDatabase) {
     let pending = store.pending_migrations().unwrap();
     assert_eq!(pending.len(), MIGRATIONS);
     assert_eq!(store.migrate().unwrap(), pending);
-    assert_eq!(database.tables(), ["api_keys", "completion_events", "models", "seals", "tenants"]);
+    let tables = [
+        "api_keys",
+        "completion_events",
+        "local_blocks",
+        "local_cooldowns",
+        "local_coverage",
+        "local_holds",
+        "models",
+        "seals",
+        "tenants",
+    ];
+    assert_eq!(database.tables(), tables);
     assert!(store.pending_migrations().unwrap().is_empty());
     assert!(store.migrate().unwrap().is_empty());
 
@@ -570,4 +589,142 @@ fn one_process_serves_from_an_embedded_store() {
 #[test]
 fn any_number_of_replicas_serves_from_postgres() {
     assert!(lock_exclusively("postgres://host/db").unwrap().is_none());
+}
+
+fn hold(id: i64) -> HoldRow {
+    HoldRow {
+        id,
+        target: hold_target("m"),
+        reserved: Usage { input_tokens: 11, output_tokens: u64::MAX },
+        send_by: Moment::from_unix_micros(100),
+        first_byte: None,
+        finish: None,
+    }
+}
+
+fn hold_target(model: &str) -> Arc<HoldTarget> {
+    Arc::new(HoldTarget { provider: "p".into(), account: "name:a".into(), model: model.into() })
+}
+
+fn a_hold_is_kept_from_its_beginning_to_its_end(database: &TestDatabase) {
+    let store = database.open();
+    let at = Moment::from_unix_micros;
+    let inserted: Vec<_> = (1..=4).map(hold).collect();
+    store.write_holds(&HoldBatch { inserted, ..HoldBatch::default() }).unwrap();
+    // What no signed column takes is the most that it takes.
+    let reserved = Usage { input_tokens: 11, output_tokens: i64::MAX as u64 };
+    assert_eq!(store.holds_after(0, 1).unwrap(), [HoldRow { reserved, ..hold(1) }]);
+
+    let used = Usage { input_tokens: 3, output_tokens: 4 };
+    let finish = FinishRow { at: at(300), is_aborted: false, is_exact: true, used };
+    let changed = vec![
+        HoldChange { id: 1, first_byte: Some(at(200)), finish: Some(finish) },
+        HoldChange { id: 2, first_byte: Some(at(201)), finish: None },
+    ];
+    store.write_holds(&HoldBatch { changed, deleted: vec![3, 99], ..HoldBatch::default() }).unwrap();
+    // The end comes later, without the first byte.
+    let changed = vec![HoldChange { id: 2, first_byte: None, finish: Some(finish) }];
+    store.write_holds(&HoldBatch { changed, ..HoldBatch::default() }).unwrap();
+    assert_eq!(store.abort_open_holds(at(400)).unwrap(), 1);
+
+    let aborted = FinishRow { at: at(400), is_aborted: true, is_exact: false, used: Usage::default() };
+    let expected = [
+        HoldRow { reserved, first_byte: Some(at(200)), finish: Some(finish), ..hold(1) },
+        HoldRow { reserved, first_byte: Some(at(201)), finish: Some(finish), ..hold(2) },
+        HoldRow { reserved, finish: Some(aborted), ..hold(4) },
+    ];
+    assert_eq!(store.holds_after(0, 10).unwrap(), expected);
+    assert_eq!(store.holds_after(2, 10).unwrap(), expected[2..]);
+    assert_eq!(store.delete_holds(&[1, 4, 5]).unwrap(), 2);
+    assert_eq!(store.holds_after(0, 10).unwrap(), expected[1..2]);
+}
+
+fn a_batch_of_holds_is_written_whole_or_not_at_all(database: &TestDatabase) {
+    let store = database.open();
+    store.write_holds(&HoldBatch { inserted: vec![hold(2)], ..HoldBatch::default() }).unwrap();
+    let batch = HoldBatch { inserted: vec![hold(1), hold(2)], deleted: vec![2], ..HoldBatch::default() };
+    assert!(matches!(store.write_holds(&batch), Err(StoreError::Query(_))));
+    let ids: Vec<i64> = store.holds_after(0, 10).unwrap().iter().map(|row| row.id).collect();
+    assert_eq!(ids, [2]);
+}
+
+fn a_later_cooldown_stays(database: &TestDatabase) {
+    let store = database.open();
+    let cooldown = |model, until, reason: &str| CooldownRow {
+        target: hold_target(model),
+        until: Moment::from_unix_micros(until),
+        reason: reason.to_owned(),
+    };
+    for batch in [
+        vec![cooldown("", 10, "rate_limited"), cooldown("m", 50, "rate_limited")],
+        vec![cooldown("", 30, "unauthorized"), cooldown("m", 40, "model_gone")],
+    ] {
+        store.write_holds(&HoldBatch { cooldowns: batch, ..HoldBatch::default() }).unwrap();
+    }
+    let mut cooldowns = store.cooldowns().unwrap();
+    cooldowns.sort_by_key(|cooldown| cooldown.until);
+    assert_eq!(cooldowns, [cooldown("", 30, "unauthorized"), cooldown("m", 50, "rate_limited")]);
+    assert_eq!(store.delete_cooldowns(Moment::from_unix_micros(50)).unwrap(), 1);
+    assert_eq!(store.cooldowns().unwrap(), [cooldown("m", 50, "rate_limited")]);
+}
+
+fn coverage_is_replaced_and_blocks_add_up(database: &TestDatabase) {
+    let store = database.open();
+    assert!(store.is_fresh().unwrap());
+    let row = |since, kept| CoverageRow {
+        target: HoldTarget::clone(&hold_target("m")),
+        since: Moment::from_unix_micros(since),
+        kept: Duration::from_secs(kept),
+    };
+    store.put_hold_coverages(&[row(1, 60)]).unwrap();
+    store.put_hold_coverages(&[row(2, 3_600)]).unwrap();
+    assert_eq!(store.hold_coverages().unwrap(), [row(2, 3_600)]);
+    assert!(!store.is_fresh().unwrap());
+
+    store.add_block(None, Moment::from_unix_micros(7)).unwrap();
+    store.add_block(Some("p"), Moment::from_unix_micros(8)).unwrap();
+    let blocks = store.blocks_after(0).unwrap();
+    let told = |block: &freellmapi::db::BlockRow| (block.provider.clone(), block.since.unix_micros());
+    assert_eq!(blocks.iter().map(told).collect::<Vec<_>>(), [(None, 7), (Some("p".to_owned()), 8)]);
+    assert_eq!(store.blocks_after(blocks[0].id).unwrap(), blocks[1..]);
+}
+
+fn what_was_served_is_added_up_by_spans(database: &TestDatabase) {
+    let store = database.open();
+    let event = |ended_us, model: Option<&str>, attempts| UsageRecord {
+        event_id: EventId::mint(),
+        request_id: RequestId::mint(),
+        tenant: TenantId(1),
+        key: KeyId(1),
+        served_by: model.map(|model| ServedBy { provider: ProviderId::new("p"), model: model.into() }),
+        outcome: if model.is_some() { Outcome::Served } else { Outcome::Unavailable },
+        streamed: false,
+        attempts,
+        usage: Usage { input_tokens: 2, output_tokens: 3 },
+        usage_reported: true,
+        started_at: Moment::from_unix_micros(0),
+        first_byte_at: None,
+        ended_at: Moment::from_unix_micros(ended_us),
+    };
+    let events = [
+        event(999, Some("m"), 1),
+        event(1_000, Some("m"), 1),
+        event(1_999, Some("m"), 3),
+        event(1_500, None, 2),
+        event(1_500, None, 0),
+        event(2_000, Some("m"), 1),
+        event(2_001, Some("m"), 1),
+    ];
+    store.record(&events).unwrap();
+    let at = Moment::from_unix_micros;
+    let mut spans = store.served_within(at(1_000), at(2_000), Duration::from_millis(1)).unwrap();
+    spans.sort_by_key(|span| (span.end, span.served_by.clone()));
+    let told: Vec<_> = spans
+        .iter()
+        .map(|span| {
+            (span.end, span.served_by.is_some(), span.requests, span.attempts, span.usage.total_tokens())
+        })
+        .collect();
+    let expected = [(at(2_000), false, 1, 2, 5), (at(2_000), true, 2, 4, 10), (at(3_000), true, 1, 1, 5)];
+    assert_eq!(told, expected);
 }
