@@ -8,7 +8,7 @@ use super::cooldown::Cooldowns;
 use super::demand::{AccountIndex, ModelIndex};
 use super::hold::{Hold, Line};
 use super::hold_rule::{Charging, Course};
-use super::layout::{Bound, Layout};
+use super::layout::{Bound, Layout, LimitIndex};
 
 /// All accounts of one provider.
 #[derive(Debug)]
@@ -83,6 +83,14 @@ impl Account {
                 budget.advance(now);
                 budget.take(bound.charging, course);
             }
+        }
+    }
+
+    /// Holds `amount` of one limit that was counted at `last_count` at the latest.
+    pub(super) fn fill(&mut self, now: Moment, limit: LimitIndex, amount: u64, last_count: Moment) {
+        if let Some(budget) = self.budgets.get_mut(limit.0) {
+            budget.advance(now);
+            budget.fill(amount, last_count);
         }
     }
 

@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::demand::{AccountIndex, Demand, ModelIndex};
 use super::hold::Hold;
 use super::hold_rule::{Course, Finish, LATE_COUNT};
-use super::layout::Layout;
+use super::layout::{BookLimit, Layout, LimitIndex};
 use super::record::HoldRecord;
 use super::refusal::Refusal;
 use super::remaining::Remaining;
@@ -71,7 +71,8 @@ impl Book {
         };
         let taken = self.accounts.get_mut(account).map(|chosen| chosen.take(bound, &course));
         self.open_holds += 1;
-        Answer::Granted(Hold { account, model: demand.model, course, lines: taken.unwrap_or_default() })
+        let lines = taken.unwrap_or_default();
+        Answer::Granted(Hold { account, model: demand.model, course, lines, ticket: None })
     }
 
     /// The first byte of the answer arrived: upstream has counted the request. Only the first call counts.
@@ -138,6 +139,32 @@ impl Book {
         if let Some(account) = self.accounts.get_mut(account) {
             account.cooldowns.probe(model, until);
         }
+    }
+
+    /// Holds `amount` of one limit on an account, besides what attempts hold: for what was used without a record, and
+    /// counted at `last_count` at the latest.
+    pub fn fill(
+        &mut self,
+        now: Moment,
+        account: AccountIndex,
+        limit: LimitIndex,
+        amount: u64,
+        last_count: Moment,
+    ) {
+        let now = self.catch_up(now);
+        if let Some(account) = self.accounts.get_mut(account) {
+            account.fill(now, limit, amount, last_count);
+        }
+    }
+
+    /// The limits that every account has, in order.
+    pub fn limits(&self) -> Vec<BookLimit> {
+        self.layout.limits_with_models()
+    }
+
+    /// Whether any limit binds that model.
+    pub fn is_limited(&self, model: ModelIndex) -> bool {
+        self.layout.bound(model).is_some_and(|bound| !bound.places.is_empty())
     }
 
     /// What is held and what cools at `now`.
@@ -216,6 +243,7 @@ impl Book {
             window_ms: stated_ms(place.limit.window),
             max: place.limit.max,
             held: budget.held_at(now),
+            free_at: budget.free_at(now),
         })
     }
 

@@ -119,6 +119,18 @@ impl Budget {
         left as f64 / self.max.max(1) as f64
     }
 
+    /// The instant at which a unit will be free, for those who only look; `None` when one is free at `now`, and
+    /// [`Moment::NEVER`] while only the end of open attempts can free one.
+    pub(super) fn free_at(&self, now: Moment) -> Option<Moment> {
+        let is_full = self.held_at(now) >= self.max;
+        is_full.then(|| self.freed_by(self.held().saturating_add(1).saturating_sub(self.max)))
+    }
+
+    /// Holds `amount` that was counted at `last_count` at the latest.
+    pub(super) fn fill(&mut self, amount: u64, last_count: Moment) {
+        self.scheduled.add(self.span.release(last_count), amount);
+    }
+
     fn held(&self) -> u64 {
         self.in_flight.saturating_add(self.scheduled.sum())
     }

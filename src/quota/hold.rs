@@ -2,6 +2,7 @@
 
 use crate::domain::clock::Moment;
 
+use super::answer::Ticket;
 use super::demand::{AccountIndex, ModelIndex};
 use super::hold_rule::{Course, Held};
 use super::record::HoldRecord;
@@ -15,6 +16,7 @@ pub struct Hold {
     pub(super) model: ModelIndex,
     pub(super) course: Course,
     pub(super) lines: Vec<Line>,
+    pub(super) ticket: Option<Ticket>,
 }
 
 /// A hold's part in one budget.
@@ -39,6 +41,16 @@ impl Hold {
     /// The attempt is sent by this instant or not at all.
     pub fn send_by(&self) -> Moment {
         self.course.send_by
+    }
+
+    /// The name by which a ledger keeps it; `None` where none does.
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.ticket
+    }
+
+    /// A ledger keeps it from now on, under that name.
+    pub fn keep_as(&mut self, ticket: Ticket) {
+        self.ticket = Some(ticket);
     }
 
     /// What is known of it, for a ledger to write down.

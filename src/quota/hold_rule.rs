@@ -21,7 +21,7 @@ use super::spent::{Charge, Spent};
 /// How long after our abort, or after the last byte out, upstream may still count.
 /// Source: the contract's hold rule. It leaves room for a lost close to be sent again twice (1 s, then 2 s), and
 /// for what upstream has queued in front of its counter; `docs/QUOTAS.md` lists it as an assumption.
-pub(super) const LATE_COUNT: Duration = Duration::from_secs(5);
+pub const LATE_COUNT: Duration = Duration::from_secs(5);
 
 /// How long after the end of an answer upstream may still see the call as open.
 /// Source: the contract's hold rule. Upstream sends the last byte before its own books are closed.

@@ -28,6 +28,22 @@ pub(super) struct Bound {
     pub(super) charging: Charging,
 }
 
+/// A position among the limits that every account of a provider has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LimitIndex(pub usize);
+
+/// One limit, for those who fill a book from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BookLimit {
+    pub index: LimitIndex,
+    pub unit: Unit,
+    pub max: u64,
+    /// How long anything is held after its last count, at most; `None` for what only counts what is in flight.
+    pub window: Option<Duration>,
+    /// The models that it binds.
+    pub models: Vec<ModelIndex>,
+}
+
 /// One limit and whose use it adds up.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -96,6 +112,22 @@ impl Layout {
             Unit::Tokens | Unit::InputTokens | Unit::OutputTokens | Unit::Credits => true,
             Unit::Requests | Unit::Parallel => false,
         })
+    }
+
+    pub(super) fn limits_with_models(&self) -> Vec<BookLimit> {
+        let limit = |(index, Place { limit, span, .. }): (usize, &Place)| BookLimit {
+            index: LimitIndex(index),
+            unit: limit.unit,
+            max: limit.max,
+            window: (limit.window != Window::InFlight).then(|| span.longest()),
+            models: self.models_under(index),
+        };
+        self.places.iter().enumerate().map(limit).collect()
+    }
+
+    fn models_under(&self, place: usize) -> Vec<ModelIndex> {
+        let models = self.bound.iter().enumerate().filter(|(_, bound)| bound.places.contains(&place));
+        models.map(|(model, _)| ModelIndex(model)).collect()
     }
 
     /// The least maximum among the limits on that model that output counts in.

@@ -30,6 +30,8 @@ pub struct BudgetSnapshot {
     pub max: u64,
     /// More than `max` where attempts used more than was estimated.
     pub held: u64,
+    /// When a unit will be free again, as far as is settled; `None` while one is. Unix microseconds.
+    pub free_at: Option<Moment>,
 }
 
 /// An account, or a model on it, that is left alone for now.

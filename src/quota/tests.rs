@@ -325,7 +325,7 @@ fn a_snapshot_reads_well_as_json() {
     let hold = granted(book.reserve(start(), &small()));
     book.cool_down(AccountIndex(0), Some(ALONE), Moment::NEVER);
     let json = serde_json::to_string(&book.snapshot(start())).unwrap();
-    let budget = r#"{"account":"env-0","scope":"account","unit":"requests","window":"60s","window_ms":60000,"max":30,"held":1}"#;
+    let budget = r#"{"account":"env-0","scope":"account","unit":"requests","window":"60s","window_ms":60000,"max":30,"held":1,"free_at":null}"#;
     assert!(json.contains(budget), "{json}");
     assert!(
         json.contains(r#""unit":"parallel","window":"in flight","window_ms":null,"max":2,"held":1"#),
