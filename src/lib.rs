@@ -11,6 +11,7 @@
 //! | [`provider`] | owns one provider's keys, quotas and connections; runs attempts, streams back |
 //! | [`routing`] | which candidates, in which order, and what follows a failure; pure |
 //! | [`quota`] | the arithmetic of limits; pure |
+//! | [`ledger`] | keeps what is held of limits through restarts; one owner per process |
 //! | [`stats`] | completion events, batched |
 //! | [`access`] | who may enter: keys, pepper, master key |
 //! | [`db`] | all SQL, on two backends |
@@ -28,6 +29,7 @@ pub mod demo;
 pub mod dispatcher;
 pub mod domain;
 pub mod error;
+pub mod ledger;
 pub mod provider;
 pub mod quota;
 pub mod routing;

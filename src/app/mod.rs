@@ -20,11 +20,12 @@ use crate::access::{
 };
 use crate::api::{self, Permits, Readiness};
 use crate::config::Settings;
-use crate::db::{self, Store, StoreError, StoreLock};
+use crate::db::{self, Backend, Store, StoreError, StoreLock};
 use crate::dispatcher::{Conversations, Dispatcher, Waiting};
 use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
+use crate::ledger::{self, LocalLedger, Names};
 use crate::provider::{ProviderActor, ProviderShared, tls_config};
 use crate::quota::TenantBooks;
 use crate::routing::Catalog;
@@ -36,6 +37,10 @@ const OPEN_REQUESTS_POLL: Duration = Duration::from_millis(5);
 
 /// How long the last events may take to be written when the gateway stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the ledger waits for another writer before it says that nothing can be written. Chosen: a second of a
+/// caller's wait, after which it looks again anyway.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What names a store's spool: the digest of this text, which is no key, cut to so many bytes.
 const SPOOL_MARK: &str = "the name of the spool";
@@ -106,6 +111,8 @@ pub struct Running {
     open_requests: OpenRequests,
     shutdown_grace: Duration,
     drain_timeout: Duration,
+    /// Keeps what is held; `None` where no store does.
+    ledger: Option<LocalLedger>,
     _lock: Option<StoreLock>,
 }
 
@@ -118,6 +125,7 @@ struct Prepared {
     books: TenantBooks,
     catalog: Arc<Catalog>,
     stats: StatsPlan,
+    ledger: Option<LocalLedger>,
 }
 
 /// Starts the gateway on the calling actix system. `is_demo` marks every answer as simulated.
@@ -130,8 +138,9 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
     let listener = api::listen(settings.server.listen, settings.dispatch.client_stall_timeout)
         .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
     let address = listener.local_addr().unwrap_or(settings.server.listen);
-    let (settings, prepared) = prepare_aside(settings, Arc::clone(&clock)).await?;
-    let Prepared { lock, store, minted_key, gate, books, catalog, stats } = prepared;
+    let panics = Panics::default();
+    let (settings, prepared) = prepare_aside(settings, Arc::clone(&clock), panics.clone()).await?;
+    let Prepared { lock, store, minted_key, gate, books, catalog, stats, ledger } = prepared;
 
     let background = Arbiter::new();
     let lost_events = LostEvents::default();
@@ -142,10 +151,9 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         })
     };
     start_refresher(&background, &store, &gate, &books, &clock);
-    let panics = Panics::default();
 
     let wiring = Wiring {
-        shared: share(&catalog, &clock, &panics),
+        shared: share(&catalog, &clock, &panics, ledger.as_ref()),
         panics,
         catalog,
         gate,
@@ -182,17 +190,21 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         open_requests: running.open_requests,
         shutdown_grace: running.settings.server.shutdown_grace,
         drain_timeout: running.settings.server.drain_timeout,
+        ledger,
         _lock: lock,
     })
 }
 
 impl Running {
     /// Stops taking requests, lets those in flight finish, writes the last events.
-    pub async fn drain(self) {
+    pub async fn drain(mut self) {
         self.readiness.start_draining();
         sleep(self.shutdown_grace).await;
         self.stop_serving().await;
+        let ledger = self.ledger.take();
+        let closed = actix_web::rt::task::spawn_blocking(move || ledger.map(LocalLedger::close));
         self.flush().await;
+        let _panicked = closed.await;
         self.background.stop();
     }
 
@@ -239,24 +251,55 @@ impl Running {
     }
 }
 
-async fn prepare_aside(settings: Settings, clock: SharedClock) -> Result<(Settings, Prepared), StartError> {
+async fn prepare_aside(
+    settings: Settings,
+    clock: SharedClock,
+    panics: Panics,
+) -> Result<(Settings, Prepared), StartError> {
     let prepared = actix_web::rt::task::spawn_blocking(move || {
-        let prepared = prepare(&settings, &clock)?;
+        let prepared = prepare(&settings, &clock, panics)?;
         Ok((settings, prepared))
     });
     prepared.await.map_err(|error| StartError::Thread(error.to_string()))?
 }
 
-fn prepare(settings: &Settings, clock: &SharedClock) -> Result<Prepared, StartError> {
+fn prepare(settings: &Settings, clock: &SharedClock, panics: Panics) -> Result<Prepared, StartError> {
     let lock = db::lock_exclusively(&settings.store.url)?;
     let now = clock.now();
     let OpenStore { store, pepper } = OpenStore::open(settings)?;
     let minted_key = ensure_tenant_and_key(&*store, &pepper, settings.api_key.as_ref(), now)?;
     let stats = stats_plan(settings, &pepper);
+    let catalog = Arc::new(Catalog::new(numbered(&settings.providers, &*store)?));
+    let ledger = match store.backend() {
+        Backend::Sqlite => Some(open_ledger(settings, &catalog, &pepper, (clock, panics))?),
+        Backend::Postgres => None,
+    };
     let books = TenantBooks::default();
     let gate = Arc::new(Gate::new(pepper, load_keyring(&*store, &books, now)?, now));
-    let catalog = Arc::new(Catalog::new(numbered(&settings.providers, &*store)?));
-    Ok(Prepared { lock, store, minted_key, gate, books, catalog, stats })
+    Ok(Prepared { lock, store, minted_key, gate, books, catalog, stats, ledger })
+}
+
+/// The ledger has connections of its own, so that nobody's query is in its way.
+fn open_ledger(
+    settings: &Settings,
+    catalog: &Catalog,
+    pepper: &Pepper,
+    (clock, panics): (&SharedClock, Panics),
+) -> Result<LocalLedger, StoreError> {
+    let store = db::open_impatient(&settings.store.url, LEDGER_PATIENCE)?;
+    let providers = catalog.providers().iter().map(|spec| (&**spec, ledger_names(pepper, spec))).collect();
+    let plan = ledger::Plan { providers, retention: retention(settings), panics };
+    LocalLedger::open(store, Arc::clone(clock), plan)
+}
+
+/// By what names the ledger knows what `pepper`'s store has kept.
+pub fn ledger_names(pepper: &Pepper, spec: &ProviderSpec) -> Names {
+    Names::new(spec, |text| pepper.digest(text))
+}
+
+/// How long the statistics keep an event.
+pub fn retention(settings: &Settings) -> Duration {
+    Duration::from_secs(u64::from(settings.stats.retention_days) * 86_400)
 }
 
 /// Each store has a spool of its own, named by its pepper, which no move or new address of the store changes: what
@@ -266,7 +309,7 @@ fn stats_plan(settings: &Settings, pepper: &Pepper) -> StatsPlan {
     let name: String = mark.iter().take(SPOOL_NAME_BYTES).map(|byte| format!("{byte:02x}")).collect();
     StatsPlan {
         flush: settings.stats.flush,
-        retention: Duration::from_secs(u64::from(settings.stats.retention_days) * 86_400),
+        retention: retention(settings),
         spool: settings.stats.spool.join(name),
         spool_max_bytes: settings.stats.spool_max as u64,
     }
@@ -306,9 +349,19 @@ fn start_refresher(
     });
 }
 
-fn share(catalog: &Catalog, clock: &SharedClock, panics: &Panics) -> Vec<Arc<ProviderShared>> {
+fn share(
+    catalog: &Catalog,
+    clock: &SharedClock,
+    panics: &Panics,
+    ledger: Option<&LocalLedger>,
+) -> Vec<Arc<ProviderShared>> {
     let share = |spec: &Arc<ProviderSpec>| {
-        Arc::new(ProviderShared::new(Arc::clone(spec), Arc::clone(clock), panics.clone()))
+        let shared = ProviderShared::new(Arc::clone(spec), Arc::clone(clock), panics.clone());
+        let ledger = ledger.and_then(|ledger| ledger.provider(spec.id.as_str()));
+        Arc::new(match ledger {
+            Some(ledger) => shared.with_ledger(ledger),
+            None => shared,
+        })
     };
     catalog.providers().iter().map(share).collect()
 }

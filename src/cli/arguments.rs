@@ -59,6 +59,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ModelCommand,
     },
+    /// The ledger: what is held of the providers' limits
+    Ledger {
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -171,6 +176,28 @@ pub(super) enum KeyCommand {
         /// The id that `key list` shows
         #[arg(value_name = "KEY_ID")]
         id: i64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LedgerCommand {
+    /// Show what is held of every limit, and what is left alone; beside a running server too
+    #[command(after_help = "Examples:
+  freellmapi ledger show
+  freellmapi ledger show --json")]
+    Show {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hold every limit for one window from now: after a backup was restored, which forgets what was used since
+    #[command(after_help = "Examples:
+  freellmapi ledger block
+  freellmapi ledger block --provider groq")]
+    Block {
+        /// Of this provider alone
+        #[arg(long, value_name = "P")]
+        provider: Option<String>,
     },
 }
 

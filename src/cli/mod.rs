@@ -7,6 +7,7 @@ mod failure;
 mod grants;
 mod key;
 mod label;
+mod ledger;
 mod migrate;
 mod model;
 mod output;
@@ -66,5 +67,6 @@ fn run(arguments: Arguments, environment: HashMap<String, String>) -> Result<(),
         Command::Tenant { command } => tenant::run(&sources, command),
         Command::Key { command } => key::run(&sources, command),
         Command::Model { command } => model::run(&sources, &command),
+        Command::Ledger { command } => ledger::run(&sources, &command),
     }
 }

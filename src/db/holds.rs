@@ -15,8 +15,9 @@ use super::schema::{completion_events, local_blocks, local_cooldowns, local_cove
 use crate::domain::clock::Moment;
 use crate::domain::usage::Usage;
 
+// With every column in every statement, its text is always the same and stays prepared.
 #[derive(Insertable)]
-#[diesel(table_name = local_holds)]
+#[diesel(table_name = local_holds, treat_none_as_default_value = false)]
 struct NewRow<'a> {
     id: i64,
     provider: &'a str,

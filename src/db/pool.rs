@@ -40,6 +40,8 @@ impl<C: R2D2Connection + 'static> PooledStore<C> {
             .max_size(MAX_CONNECTIONS)
             .min_idle(Some(1))
             .connection_timeout(CHECKOUT_TIMEOUT)
+            // A server may have gone since; a file has not, and who asks it each time pays for it with each hold.
+            .test_on_check_out(matches!(url, StoreUrl::Postgres(_)))
             .connection_customizer(setup)
             // Its reason is in the error of the call that waited; logging it here would repeat it at every try.
             .error_handler(Box::new(NopErrorHandler))

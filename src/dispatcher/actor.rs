@@ -119,6 +119,10 @@ impl Dispatcher {
                 course::note_off(&mut job.route, until);
                 None
             }
+            Verdict::LedgerAway(until) => {
+                course::note_ledger_away(&mut job.route, until);
+                None
+            }
             Verdict::Failed(failure) => {
                 let (attempts, now) = (job.completion.attempts(), self.clock.now());
                 course::note_failure(&mut job.route, failure, attempts, self.settings.max_attempts, now)
@@ -227,6 +231,7 @@ fn reason_of(verdict: &Verdict) -> WhyNot {
     match verdict {
         Verdict::Refused(Refusal::NotUntil(instant)) => WhyNot::NotUntil(*instant),
         Verdict::Refused(Refusal::TooLarge) => WhyNot::TooLarge,
+        Verdict::LedgerAway(until) => WhyNot::LedgerAway(*until),
         Verdict::Off(until) => WhyNot::Off(*until),
         Verdict::Failed(failure) => WhyNot::Failed(failure.kind),
     }
@@ -272,6 +277,7 @@ impl Handler<Resume> for Dispatcher {
 
     fn handle(&mut self, Resume(mut job): Resume, context: &mut Self::Context) {
         (job.route.room_at, job.route.off_until) = (None, None);
+        job.route.is_ledger_away = false;
         self.survive(|dispatcher| dispatcher.begin(job, context));
     }
 }

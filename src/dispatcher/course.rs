@@ -35,6 +35,12 @@ pub(super) fn note_refusal(route: &mut Route, refusal: &Refusal) {
     }
 }
 
+/// The candidate that was asked may have room, but that cannot be written down before then.
+pub(super) fn note_ledger_away(route: &mut Route, until: Moment) {
+    note_room(route, until);
+    route.is_ledger_away = true;
+}
+
 /// The candidate that was asked is off until then.
 pub(super) fn note_off(route: &mut Route, until: Moment) {
     route.off_until = Some(route.off_until.map_or(until, |earliest| earliest.min(until)));
@@ -76,6 +82,11 @@ pub(super) fn next_step(route: &mut Route, now: Moment) -> Step {
     }
     match route.room_at {
         Some(room_at) if room_at <= route.wait_until => wait_for(room_at, now),
+        Some(room_at) if route.is_ledger_away => Step::Refuse(unavailable(
+            "what is used of the providers' limits cannot be written down".to_owned(),
+            Some(room_at),
+            now,
+        )),
         Some(room_at) => Step::Refuse(no_capacity(room_at, now)),
         None => Step::Refuse(nobody(route, now)),
     }

@@ -4,19 +4,21 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::{Actor, Context, Handler, MessageResult};
+use actix::{Actor, AsyncContext, Context, Handler, MessageResult, Recipient};
 
 use super::adapter::adapter;
 use super::attempt::Attempt;
 use super::guard::AttemptGuard;
 use super::job::Job;
 use super::learned::Asked;
-use super::messages::{LedgerAnswered, ObserveProvider, Returned, Try, Verdict};
+use super::messages::{ObserveProvider, Returned, Try, Verdict};
 use super::probe::Probe;
 use super::shared::ProviderShared;
 use super::transport::{TlsConfig, Transport};
+use crate::domain::clock::Moment;
 use crate::domain::failure::{FailureKind, Phase, UpstreamFailure};
 use crate::domain::limit::TokensCharged;
+use crate::ledger::{LedgerAnswer, LedgerAnswered, Reserved};
 use crate::quota::{Answer, Demand, Hold, ModelIndex, Refusal, Ticket};
 
 /// Only requests with an admission permit send messages here, one at a time each; the bound is theirs. The
@@ -37,7 +39,10 @@ pub struct ProviderActor {
 struct Reserving {
     attempt: Try,
     asked: Asked,
+    /// Goes with what is not granted yet.
     probe: Option<Probe>,
+    /// What is granted already and only has to be written down.
+    guard: Option<AttemptGuard>,
 }
 
 impl ProviderActor {
@@ -68,7 +73,7 @@ impl ProviderActor {
         }
     }
 
-    fn reserve(&mut self, attempt: Try) {
+    fn reserve(&mut self, attempt: Try, asker: &Recipient<LedgerAnswered>) {
         if self.shared.model(attempt.model).is_none() {
             return self.give_back(attempt, Refusal::TooLarge);
         }
@@ -84,8 +89,18 @@ impl ProviderActor {
             added_cap,
             choices: request.choices,
         };
-        let (answer, probe) = self.shared.reserve(&demand);
-        self.follow(answer, Reserving { attempt, asked, probe });
+        let (reserved, probe) = self.shared.reserve(&demand, asker);
+        let mut reserving = Reserving { attempt, asked, probe, guard: None };
+        match reserved {
+            Reserved::Now(answer) => self.follow(answer, reserving),
+            Reserved::Writing(ticket, hold) => {
+                reserving.guard = Some(self.guard(hold, &mut reserving));
+                self.waiting.insert(ticket, reserving);
+            }
+            Reserved::Asked(ticket) => {
+                self.waiting.insert(ticket, reserving);
+            }
+        }
     }
 
     /// The time for the whole request is over before this attempt has begun: no fault of the provider's.
@@ -99,7 +114,11 @@ impl ProviderActor {
 
     fn follow(&mut self, answer: Answer, reserving: Reserving) {
         match answer {
-            Answer::Granted(hold) => self.begin(reserving, hold),
+            Answer::Granted(hold) => {
+                let mut reserving = reserving;
+                let guard = self.guard(hold, &mut reserving);
+                self.begin(reserving, guard);
+            }
             Answer::Refused(refusal) => self.give_back(reserving.attempt, refusal),
             Answer::Pending(ticket) => {
                 self.waiting.insert(ticket, reserving);
@@ -115,9 +134,23 @@ impl ProviderActor {
         back.do_send(Returned { job, verdict });
     }
 
-    fn begin(&self, reserving: Reserving, hold: Hold) {
-        let Reserving { attempt: Try { job, back, .. }, asked, probe } = reserving;
-        let guard = AttemptGuard::new(Arc::clone(&self.shared), (hold, probe), asked);
+    /// Goes on with what the ledger has answered.
+    fn resume(&mut self, answer: LedgerAnswer, mut reserving: Reserving) {
+        match (answer, reserving.guard.take()) {
+            (LedgerAnswer::Written, Some(guard)) => self.begin(reserving, guard),
+            (LedgerAnswer::Decided(answer), _) => self.follow(answer, reserving),
+            (LedgerAnswer::Away(until), _) => give_up(reserving.attempt, until),
+            // A ledger that has written what nobody granted.
+            (LedgerAnswer::Written, None) => give_up(reserving.attempt, Moment::NEVER),
+        }
+    }
+
+    fn guard(&self, hold: Hold, reserving: &mut Reserving) -> AttemptGuard {
+        AttemptGuard::new(Arc::clone(&self.shared), (hold, reserving.probe.take()), reserving.asked)
+    }
+
+    fn begin(&self, reserving: Reserving, guard: AttemptGuard) {
+        let Reserving { attempt: Try { job, back, .. }, asked, .. } = reserving;
         let attempt = Attempt {
             job,
             guard,
@@ -130,6 +163,11 @@ impl ProviderActor {
         // What it leaves behind when it panics is settled and recorded as it is dropped; its client gets 500.
         actix::spawn(async move { panics.survive_all("an attempt", attempt.run()).await });
     }
+}
+
+/// Hands back what could not be written down; what it held has been given back as its guard was dropped.
+fn give_up(Try { job, back, .. }: Try, until: Moment) {
+    back.do_send(Returned { job, verdict: Verdict::LedgerAway(until) });
 }
 
 /// TCP and TLS each have the connect timeout; a third part is for the machine.
@@ -146,9 +184,11 @@ impl Actor for ProviderActor {
 impl Handler<Try> for ProviderActor {
     type Result = ();
 
-    fn handle(&mut self, attempt: Try, _: &mut Self::Context) {
+    fn handle(&mut self, attempt: Try, context: &mut Self::Context) {
         let panics = self.shared.panics().clone();
-        let _survived = panics.survive("a provider actor", || self.reserve(attempt));
+        // Not kept: an actor that holds its own address never ends.
+        let asker = context.address().recipient();
+        let _survived = panics.survive("a provider actor", || self.reserve(attempt, &asker));
     }
 }
 
@@ -158,7 +198,7 @@ impl Handler<LedgerAnswered> for ProviderActor {
     fn handle(&mut self, LedgerAnswered { ticket, answer }: LedgerAnswered, _: &mut Self::Context) {
         if let Some(reserving) = self.waiting.remove(&ticket) {
             let panics = self.shared.panics().clone();
-            let _survived = panics.survive("a provider actor", || self.follow(answer, reserving));
+            let _survived = panics.survive("a provider actor", || self.resume(answer, reserving));
         }
     }
 }

@@ -18,8 +18,13 @@ use super::opening::Opening;
 use super::served::Served;
 use super::stream::{Begun, EventStream, Events, Read};
 use super::transport::{Response, Transport};
+use crate::domain::clock::Moment;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::usage::{Outcome, ServedBy};
+use crate::quota::Refusal;
+
+/// TCP and TLS each have the connect timeout.
+const CONNECTING_CONNECTS: u32 = 2;
 
 /// Everything that one attempt needs; runs as a task of its own on the worker's thread.
 pub(super) struct Attempt {
@@ -42,6 +47,12 @@ impl Attempt {
     /// Runs to the answer or to the failure that goes back to the dispatcher; ends at once, and with it the
     /// upstream call, when the client leaves.
     pub(super) async fn run(mut self) {
+        let started_at = self.guard.shared().clock().now();
+        let connecting = self.guard.shared().spec().timeouts.connect.saturating_mul(CONNECTING_CONNECTS);
+        // Nothing waits between here and the connection.
+        if !self.guard.is_in_time(started_at, connecting) {
+            return self.ask_anew(started_at);
+        }
         self.job.completion.count_attempt();
         let Some((mut reply, outcome)) = self.outcome().await else { return };
         // The sender was lent out while the client was watched; it goes back into the job.
@@ -50,6 +61,13 @@ impl Attempt {
             Ok(success) => self.deliver(success),
             Err(failure) => self.give_back(failure),
         }
+    }
+
+    /// The machine, or the ledger, took so long that the grant would run out on the way: asks anew.
+    fn ask_anew(self, now: Moment) {
+        let Self { job, guard, back, .. } = self;
+        drop(guard);
+        back.do_send(Returned { job, verdict: Verdict::Refused(Refusal::NotUntil(now)) });
     }
 
     /// `None` when the client left first.

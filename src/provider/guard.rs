@@ -1,6 +1,7 @@
 //! The right to one attempt, and the duty to settle it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::adapter::LimitHints;
 use super::learned::Asked;
@@ -74,6 +75,12 @@ impl AttemptGuard {
             timing: Timing::default(),
             probe,
         }
+    }
+
+    /// Whether the attempt can still be on its way by the instant until which it was granted: what it needs before its
+    /// first byte is a connection, which may take `connecting`.
+    pub(super) fn is_in_time(&self, now: Moment, connecting: Duration) -> bool {
+        self.hold.as_ref().is_some_and(|hold| now + connecting <= hold.send_by())
     }
 
     pub(super) fn shared(&self) -> &Arc<ProviderShared> {

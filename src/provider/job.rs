@@ -39,6 +39,8 @@ pub struct Route {
     pub room_at: Option<Moment>,
     /// The earliest instant at which a candidate that is off may be asked again.
     pub off_until: Option<Moment>,
+    /// Whether a candidate could not be asked because its limits could not be written down.
+    pub is_ledger_away: bool,
     /// Whether every refusal so far was for good.
     pub is_too_large: bool,
     pub last_failure: Option<UpstreamFailure>,

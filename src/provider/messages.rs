@@ -6,7 +6,7 @@ use super::job::Job;
 use super::shared::ProviderSnapshot;
 use crate::domain::clock::Moment;
 use crate::domain::failure::UpstreamFailure;
-use crate::quota::{Answer, ModelIndex, Refusal, Ticket};
+use crate::quota::{ModelIndex, Refusal};
 
 /// Asks for one attempt at `job` with the model. Sent by the dispatcher of the same worker, and only for a
 /// request that holds an admission permit: that is its bound. The answer goes to the client over `job.reply`,
@@ -34,16 +34,10 @@ pub enum Verdict {
     Refused(Refusal),
     /// It is left alone until then, because of failures and not for want of capacity.
     Off(Moment),
+    /// The attempt could not be written down, so it was not sent; asking again makes sense then.
+    LedgerAway(Moment),
     /// The attempt failed.
     Failed(UpstreamFailure),
-}
-
-/// The ledger's answer to a reservation that was pending. Sent by whoever keeps the limits of this provider.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct LedgerAnswered {
-    pub ticket: Ticket,
-    pub answer: Answer,
 }
 
 /// Asks for a [`ProviderSnapshot`].

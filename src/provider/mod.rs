@@ -36,7 +36,7 @@ pub use answer::{Answer, Whole};
 pub use breaker::BreakerSnapshot;
 pub use job::{Job, Route};
 pub use measurements::{MeasuredSnapshot, Measurements};
-pub use messages::{LedgerAnswered, ObserveProvider, Returned, Try, Verdict};
+pub use messages::{ObserveProvider, Returned, Try, Verdict};
 pub use served::Served;
 pub use shared::{ProviderShared, ProviderSnapshot};
 pub use stream::EventStream;

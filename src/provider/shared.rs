@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use actix::Recipient;
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -24,6 +25,7 @@ use crate::domain::panics::Panics;
 use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
 use crate::domain::signals::{Period, RefusedLimit};
 use crate::domain::usage::Usage;
+use crate::ledger::{LedgerAnswered, ProviderLedger, Reserved};
 use crate::quota::{
     AccountIndex, Answer, Book, BookSnapshot, Demand, Hold, ModelIndex, PROBE_PATIENCE, Refusal, Spent,
 };
@@ -40,6 +42,8 @@ pub struct ProviderShared {
     limit_headers: LimitHeaders,
     counters: Counters,
     measurements: Arc<Measurements>,
+    /// Where what is held is kept through restarts; `None` where memory has to do.
+    ledger: Option<Arc<dyn ProviderLedger>>,
     /// One short lock for every decision; no I/O and no waiting under it.
     state: Mutex<State>,
 }
@@ -86,12 +90,29 @@ impl ProviderShared {
         let counters = Counters::default();
         let names = spec.models.iter().map(|model| Arc::new(ServedName::new(&spec.id, model))).collect();
         let measurements = Arc::new(Measurements::new(&spec));
-        Self { spec, names, clock, panics, limit_headers, counters, measurements, state: Mutex::new(state) }
+        Self {
+            spec,
+            names,
+            clock,
+            panics,
+            limit_headers,
+            counters,
+            measurements,
+            ledger: None,
+            state: Mutex::new(state),
+        }
     }
 
     /// What its attempts have shown, for those who choose.
     pub fn measurements(&self) -> &Arc<Measurements> {
         &self.measurements
+    }
+
+    /// The same, with what `ledger` has kept, and keeping there what is held from now on.
+    pub fn with_ledger(mut self, ledger: Arc<dyn ProviderLedger>) -> Self {
+        ledger.restore(self.clock.now(), &mut self.state.get_mut().book);
+        self.ledger = Some(ledger);
+        self
     }
 
     pub(super) fn spec(&self) -> &ProviderSpec {
@@ -137,25 +158,43 @@ impl ProviderShared {
 
     /// Takes what an attempt needs from all of its limits together, or says until when there is no room. While the
     /// provider is failing, or a limit is thought to be open again, one attempt alone is let through, as the probe; it
-    /// is within the limits like any other.
-    pub(super) fn reserve(self: &Arc<Self>, demand: &Demand) -> (Answer, Option<Probe>) {
+    /// is within the limits like any other. What a ledger has to say first is answered to `asker`.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        demand: &Demand,
+        asker: &Recipient<LedgerAnswered>,
+    ) -> (Reserved, Option<Probe>) {
+        self.admit(|now, book| match &self.ledger {
+            Some(ledger) => ledger.reserve(now, book, demand, asker),
+            None => Reserved::Now(book.reserve(now, demand)),
+        })
+    }
+
+    /// Lets an attempt through that `reserve` lets through, as a probe where one is due.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        reserve: impl FnOnce(Moment, &mut Book) -> Reserved,
+    ) -> (Reserved, Option<Probe>) {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let passage = state.breaker.passage(now);
         if let Passage::NotUntil(until) = passage {
-            return (Answer::Refused(Refusal::NotUntil(until)), None);
+            return (Reserved::Now(Answer::Refused(Refusal::NotUntil(until))), None);
         }
-        let answer = state.book.reserve(now, demand);
-        let is_probe = passage == Passage::AsProbe && !matches!(answer, Answer::Refused(_));
+        let reserved = reserve(now, &mut state.book);
+        let is_refused = matches!(reserved, Reserved::Now(Answer::Refused(_)));
+        let is_probe = passage == Passage::AsProbe && !is_refused;
         let breaker = is_probe.then(|| state.breaker.start_probe(now));
-        let limit = match &answer {
-            Answer::Granted(hold) => state.start_limit_probe(now, hold),
-            Answer::Refused(_) | Answer::Pending(_) => None,
+        let limit = match &reserved {
+            Reserved::Now(Answer::Granted(hold)) | Reserved::Writing(_, hold) => {
+                state.start_limit_probe(now, hold)
+            }
+            Reserved::Now(Answer::Refused(_) | Answer::Pending(_)) | Reserved::Asked(_) => None,
         };
         drop(state);
         let probes = Probes { breaker, limit };
         let probe = (probes != Probes::default()).then(|| Probe::new(Arc::clone(self), probes));
-        (answer, probe)
+        (reserved, probe)
     }
 
     pub(super) fn abandon(&self, probes: Probes) {
@@ -208,11 +247,17 @@ impl ProviderShared {
 
     pub(super) fn first_byte(&self, hold: &mut Hold) {
         let now = self.clock.now();
+        if let Some(ledger) = &self.ledger {
+            ledger.first_byte(now, hold);
+        }
         self.state.lock().book.first_byte(now, hold);
     }
 
     pub(super) fn settle(&self, hold: Hold, spent: Spent) {
         let (now, model) = (self.clock.now(), hold.model());
+        if let Some(ledger) = &self.ledger {
+            ledger.settle(now, &hold, spent);
+        }
         let mut state = self.state.lock();
         state.book.settle(now, hold, spent);
         self.measurements.note_use(now, model, || state.book.remaining(now, model));
@@ -248,7 +293,7 @@ impl ProviderShared {
                 if exhausted.refills { LimitBlocks::max(&self.spec, &exhausted.limit, model) } else { 1 };
             let until = now + exhausted.reset_at.saturating_since(now) / share;
             let until = until.min(cooling::cap(exhausted.limit.period, now));
-            state.cool_down(account, target, until);
+            self.block(&mut state, now, (account, target), until);
         }
     }
 
@@ -270,21 +315,53 @@ impl ProviderShared {
                 let unknown = RefusedLimit::default();
                 let target =
                     state.blocks.target(&self.spec, failure.limit.as_deref().unwrap_or(&unknown), model);
-                state.refused(now, attempt, target, failure);
+                if let Some(until) = state.refused(now, attempt, target, failure) {
+                    self.block(&mut state, now, (account, target), until);
+                }
             }
             Costs::Moment => {
                 let until = cooling::busy_until(failure.retry, now);
                 let accounts = (0..self.spec.accounts.len()).map(AccountIndex);
                 accounts.for_each(|account| state.book.cool_down(account, Some(model), until));
             }
-            Costs::Model => state.switch_off(account, Some(model), now + MODEL_OFF),
+            Costs::Model => {
+                state.switch_off(account, Some(model), now + MODEL_OFF);
+                self.keep_cooldown(now, (account, Some(model)), now + MODEL_OFF, failure.kind);
+            }
             Costs::Account => {
                 self.counters.accounts_refused.fetch_add(1, Ordering::Relaxed);
                 log::error!(provider = self.spec.id.as_str(), failure = failure.kind.as_str(),
                     account = self.account(account).map_or("", |account| account.name.as_str());
                     "an account is off: the provider does not accept it");
                 state.switch_off(account, None, now + ACCOUNT_OFF);
+                self.keep_cooldown(now, (account, None), now + ACCOUNT_OFF, failure.kind);
             }
+        }
+    }
+
+    /// Leaves alone what shares a limit until then, and remembers it through a restart.
+    fn block(
+        &self,
+        state: &mut State,
+        now: Moment,
+        (account, target): (AccountIndex, Target),
+        until: Moment,
+    ) {
+        for model in state.blocks.members(target) {
+            state.book.cool_down(account, model, until);
+            self.keep_cooldown(now, (account, model), until, FailureKind::RateLimited);
+        }
+    }
+
+    fn keep_cooldown(
+        &self,
+        now: Moment,
+        (account, model): (AccountIndex, Option<ModelIndex>),
+        until: Moment,
+        reason: FailureKind,
+    ) {
+        if let Some(ledger) = &self.ledger {
+            ledger.cool_down(now, account, model, until, reason.as_str());
         }
     }
 
@@ -344,10 +421,17 @@ impl FailedAttempt {
 }
 
 impl State {
-    /// A limit was refused: it is blocked until the instant that is known, else as it escalates.
-    fn refused(&mut self, now: Moment, attempt: &FailedAttempt, target: Target, failure: &UpstreamFailure) {
+    /// A limit was refused: until when it is blocked, by the instant that is known, else as it escalates; `None` where
+    /// it is blocked already.
+    fn refused(
+        &mut self,
+        now: Moment,
+        attempt: &FailedAttempt,
+        target: Target,
+        failure: &UpstreamFailure,
+    ) -> Option<Moment> {
         let (serial, period) = (serial_for(attempt.probes.limit, target), failure.period());
-        let Some(escalation) = self.blocks.escalation(attempt.account, target) else { return };
+        let escalation = self.blocks.escalation(attempt.account, target)?;
         let until = match cooling::limit_until(failure, now) {
             Some(until) => {
                 escalation.refuse_until_stated(serial);
@@ -358,17 +442,10 @@ impl State {
                 escalation.refuse(now, serial, is_long, cooling::cap(period, now))
             }
         };
-        let Some(until) = until else { return };
-        if serial.is_some() {
+        if until.is_some() && serial.is_some() {
             self.end_limit_probe(attempt.account, target);
         }
-        self.cool_down(attempt.account, target, until);
-    }
-
-    fn cool_down(&mut self, account: AccountIndex, target: Target, until: Moment) {
-        for model in self.blocks.members(target) {
-            self.book.cool_down(account, model, until);
-        }
+        until
     }
 
     /// While the attempt that was just granted finds out whether a limit has room, nobody else is let through.

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::adapter::{ErrorAnswer, Said, StreamError, adapter};
-use super::probe::Probes;
+use super::probe::{Probe, Probes};
 use super::shared::{FailedAttempt, ProviderShared};
 use super::sse::{self, Event, Splitter};
 use crate::config::shipped_providers;
@@ -23,6 +23,7 @@ use crate::domain::limit::{Scope, Unit};
 use crate::domain::panics::Panics;
 use crate::domain::provider::{AccountSpec, ProviderSpec};
 use crate::domain::signals::{ErrorRule, Period, RefusedLimit};
+use crate::ledger::Reserved;
 use crate::quota::{AccountIndex, Answer, Demand, ModelIndex, Refusal, Spent};
 
 /// 2026-11-23T02:13:14Z.
@@ -254,6 +255,12 @@ fn left_alone(shared: &ProviderShared) -> String {
     format!(", {who} {}", first.until.saturating_since(NOW).as_secs())
 }
 
+fn reserve(shared: &Arc<ProviderShared>) -> (Answer, Option<Probe>) {
+    let (reserved, probe) = shared.admit(|now, book| Reserved::Now(book.reserve(now, &demand())));
+    let Reserved::Now(answer) = reserved else { panic!("{reserved:?}") };
+    (answer, probe)
+}
+
 fn demand() -> Demand {
     Demand { model: MODEL, input_tokens: 1, output_tokens: 1, send_within: Duration::from_secs(1) }
 }
@@ -268,7 +275,7 @@ fn a_busy_model_is_busy_for_every_account() {
     two.accounts.push(AccountSpec { name: "b".to_owned(), keys: Vec::new() });
     let (shared, _) = shared(two);
     fail(&shared, &UpstreamFailure::new(FailureKind::Overloaded, ""));
-    let (answer, _) = shared.reserve(&demand());
+    let (answer, _) = reserve(&shared);
     let after = Refusal::NotUntil(NOW + Duration::from_secs(5));
     assert!(matches!(&answer, Answer::Refused(refusal) if *refusal == after), "{answer:?}");
 }
@@ -347,23 +354,23 @@ fn one_probe_reopens_a_limit_that_gave_no_instant() {
     let (shared, clock) = shared(spec("groq"));
     fail(&shared, &refusal());
     let is_refused = |answer: &Answer| matches!(answer, Answer::Refused(_));
-    assert!(is_refused(&shared.reserve(&demand()).0));
+    assert!(is_refused(&reserve(&shared).0));
     clock.advance(Duration::from_secs(30));
 
-    let (answer, probe) = shared.reserve(&demand());
+    let (answer, probe) = reserve(&shared);
     let Answer::Granted(hold) = answer else { panic!("{answer:?}") };
-    assert!(is_refused(&shared.reserve(&demand()).0), "only the probe is let through");
+    assert!(is_refused(&reserve(&shared).0), "only the probe is let through");
     drop(probe);
     shared.settle(hold, Spent::NotSent);
 
-    let (answer, probe) = shared.reserve(&demand());
+    let (answer, probe) = reserve(&shared);
     let Answer::Granted(hold) = answer else { panic!("it makes way for the next one: {answer:?}") };
     let probe = probe.unwrap();
     shared.succeeded(ACCOUNT, MODEL, probe.probes());
     drop(probe);
     shared.settle(hold, Spent::NotSent);
     for _ in 0..3 {
-        let (answer, probe) = shared.reserve(&demand());
+        let (answer, probe) = reserve(&shared);
         let Answer::Granted(hold) = answer else { panic!("it is open again: {answer:?}") };
         assert!(probe.is_none());
         shared.settle(hold, Spent::NotSent);
@@ -375,7 +382,7 @@ fn a_refused_probe_closes_the_limit_for_longer() {
     let (shared, clock) = shared(spec("groq"));
     fail(&shared, &refusal());
     clock.advance(Duration::from_secs(30));
-    let (answer, probe) = shared.reserve(&demand());
+    let (answer, probe) = reserve(&shared);
     let Answer::Granted(hold) = answer else { panic!("{answer:?}") };
     let probes = probe.as_ref().unwrap().probes();
     let attempt = FailedAttempt { account: ACCOUNT, model: MODEL, has_succeeded: false, probes };

@@ -21,6 +21,8 @@ pub enum WhyNot {
     TooLarge,
     /// Its limits have no room until then, or it cools down until then.
     NotUntil(Moment),
+    /// Until then nobody knows: the ledger of its limits is away.
+    LedgerAway(Moment),
     /// It, its account or its whole provider is off until then, because of failures.
     Off(Moment),
     /// It was asked and failed.
@@ -36,6 +38,7 @@ impl WhyNot {
             Self::WindowTooSmall { .. } => "window_too_small",
             Self::TooLarge => "too_large",
             Self::NotUntil(_) => "no_room",
+            Self::LedgerAway(_) => "ledger_away",
             Self::Off(_) => "off",
             Self::Failed(kind) => kind.as_str(),
         }
@@ -44,7 +47,7 @@ impl WhyNot {
     /// Until when, where that is known.
     pub fn until(self) -> Option<Moment> {
         match self {
-            Self::NotUntil(instant) | Self::Off(instant) => Some(instant),
+            Self::NotUntil(instant) | Self::LedgerAway(instant) | Self::Off(instant) => Some(instant),
             Self::NotAllowed
             | Self::NoCapability
             | Self::WindowTooSmall { .. }
@@ -71,6 +74,7 @@ impl fmt::Display for WhyNot {
             Self::TooLarge => f.write_str("the request is larger than its token limit"),
             Self::NotUntil(Moment::NEVER) => f.write_str("no capacity"),
             Self::NotUntil(instant) => write!(f, "no capacity until {instant:?}"),
+            Self::LedgerAway(_) => f.write_str("what is used of its limits cannot be written down for now"),
             Self::Off(Moment::NEVER) => f.write_str("out of order"),
             Self::Off(instant) => write!(f, "out of order until {instant:?}"),
             Self::Failed(kind) => f.write_str(kind.explanation()),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which rooms a room may know, besides itself and those that everybody may know.
-const MAY_KNOW: [(&str, &[&str]); 13] = [
+const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("config", &[]),
     ("error", &[]),
@@ -14,7 +14,8 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("db", &[]),
     ("access", &["db", "quota"]),
     ("stats", &["db"]),
-    ("provider", &["quota", "routing", "stats", "error"]),
+    ("ledger", &["db", "quota"]),
+    ("provider", &["ledger", "quota", "routing", "stats", "error"]),
     ("dispatcher", &["provider", "quota", "routing", "stats", "error"]),
     ("api", &["access", "db", "dispatcher", "provider", "quota", "routing", "error", "stats"]),
     ("demo", &[]),

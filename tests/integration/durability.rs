@@ -150,14 +150,14 @@ fn lines_below(folder: &Path) -> usize {
 }
 
 /// The program under test; killed when a test fails.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     log: Arc<Mutex<String>>,
 }
 
 impl Process {
-    async fn start(mut command: Command) -> Self {
+    pub(crate) async fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -180,7 +180,7 @@ impl Process {
         process
     }
 
-    fn logged(&self, text: &str) -> bool {
+    pub(crate) fn logged(&self, text: &str) -> bool {
         self.log.lock().contains(text)
     }
 
@@ -197,13 +197,13 @@ impl Process {
         until("it ends", async || self.child.try_wait().unwrap()).await
     }
 
-    async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.signal("-KILL");
         self.ended().await;
     }
 
     /// SIGTERM; it must end cleanly. Answers the log.
-    async fn terminate(mut self) -> String {
+    pub(crate) async fn terminate(mut self) -> String {
         self.signal("-TERM");
         let status = self.ended().await;
         assert_eq!(status.code(), Some(0), "{}", self.log.lock());

@@ -27,6 +27,8 @@ mod hostile_client;
 #[cfg(test)]
 mod hostile_upstream;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod quota;
 #[cfg(test)]
 mod routing;

@@ -1,5 +1,6 @@
 //! A request as a fake upstream received it.
 
+use freellmapi::domain::clock::{Clock, Moment, SystemClock};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -14,6 +15,8 @@ pub(crate) struct RecordedRequest {
     pub(crate) body: Vec<u8>,
     /// Which connection it came over, counted from 0.
     pub(crate) connection: usize,
+    /// When its head had arrived.
+    pub(crate) received_at: Moment,
 }
 
 impl RecordedRequest {
@@ -35,6 +38,7 @@ impl RecordedRequest {
         connection: usize,
     ) -> Option<Self> {
         let head = take_until(stream, inbox, b"\r\n\r\n").await?;
+        let received_at = SystemClock::start().now();
         let head = String::from_utf8(head).expect("a head in UTF-8");
         let mut lines = head.lines();
         let mut words = lines.next().expect("a request line").split(' ');
@@ -43,7 +47,7 @@ impl RecordedRequest {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
-        let mut request = Self { method, path, headers, body: Vec::new(), connection };
+        let mut request = Self { method, path, headers, body: Vec::new(), connection, received_at };
         request.body = request.read_body(stream, inbox).await?;
         Some(request)
     }

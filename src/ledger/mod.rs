@@ -1,0 +1,34 @@
+//! Limits that outlive the process: what is spent stays spent through restarts, `kill -9` included.
+//!
+//! A [`ProviderLedger`] is what a provider sees of it. On an embedded store it is the [`LocalLedger`]: the provider's
+//! book in memory decides, and what it grants is written to the store before the first byte is sent. One thread owns
+//! the writing for the whole process; what arrives while it writes goes with its next transaction.
+//!
+//! Invariant: no attempt at a limited model is sent before it is written down, and what is written is held again by
+//! the next process. Knows nothing of HTTP, requests or actors beyond the address that an answer goes to.
+
+mod asker;
+mod coverage;
+mod identity;
+mod kept;
+mod local;
+mod messages;
+mod provider_ledger;
+mod queue;
+mod restored;
+mod rows;
+mod statistics;
+mod sweep;
+mod writer;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
+
+pub use identity::Names;
+pub use kept::Kept;
+pub use local::{LocalLedger, Plan};
+pub use messages::{LedgerAnswer, LedgerAnswered};
+pub use provider_ledger::{ProviderLedger, Reserved};
+pub use restored::Restored;
