@@ -23,6 +23,7 @@ mod pool;
 mod postgres;
 mod schema;
 mod seals;
+pub mod shared_ledger;
 mod sqlite;
 mod store;
 mod store_lock;

@@ -33,6 +33,8 @@ mod quota;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]
+mod shared_ledger;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod store;

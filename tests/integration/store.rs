@@ -20,7 +20,7 @@ use freellmapi::quota::TenantBooks;
 
 use crate::support::database::TestDatabase;
 
-const MIGRATIONS: usize = 5;
+const MIGRATIONS: usize = 7;
 
 /// Runs each test once on SQLite and once on Postgres, on a database made by the first name.
 macro_rules! on_both_backends {
@@ -139,7 +139,7 @@ fn migrations_apply_revert_and_apply_again(database: &TestDatabase) {
     let pending = store.pending_migrations().unwrap();
     assert_eq!(pending.len(), MIGRATIONS);
     assert_eq!(store.migrate().unwrap(), pending);
-    let tables = [
+    let expected = [
         "api_keys",
         "completion_events",
         "local_blocks",
@@ -150,7 +150,10 @@ fn migrations_apply_revert_and_apply_again(database: &TestDatabase) {
         "seals",
         "tenants",
     ];
-    assert_eq!(database.tables(), tables);
+    let mut tables = database.tables();
+    // What replicas share exists where there can be several: on Postgres.
+    tables.retain(|table| !table.starts_with("ledger_"));
+    assert_eq!(tables, expected);
     assert!(store.pending_migrations().unwrap().is_empty());
     assert!(store.migrate().unwrap().is_empty());
 
