@@ -17,6 +17,7 @@ mod provider_ledger;
 mod queue;
 mod restored;
 mod rows;
+pub mod shared;
 mod statistics;
 mod sweep;
 mod writer;

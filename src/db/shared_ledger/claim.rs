@@ -41,7 +41,8 @@ pub enum Span {
         name: String,
         /// No window is longer, for example 25 h where a day may have an hour twice.
         longest: Duration,
-        /// The next resets, ascending; two at least, and all within the longest attempt.
+        /// The next resets, ascending; two at least, and all within the longest attempt. Who makes budgets renews
+        /// them as resets pass; beyond the last one known, holds last for `longest`.
         resets: Vec<Moment>,
     },
     /// What is in flight now.

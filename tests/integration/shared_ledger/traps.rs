@@ -64,9 +64,13 @@ fn wait_for_a_waiter(database: &TestDatabase) {
     let mut watcher = stranger(database);
     let waiting = "SELECT count(*) AS value FROM pg_stat_activity \
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while number(&mut watcher, waiting) == 0 {
+    for _ in 0..20_000 {
+        if number(&mut watcher, waiting) > 0 {
+            return;
+        }
         thread::yield_now();
     }
+    panic!("nobody waits for a lock");
 }
 
 const CLOCK: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS value";

@@ -1,0 +1,177 @@
+//! The handle by which the rest of the process asks the shared ledger.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use serde::Serialize;
+
+use super::counters::SharedLedgerCounters;
+use super::job::{Cooling, Report};
+use super::owner;
+use super::verdict::{Answer, Verdict};
+use crate::db::StoreError;
+use crate::db::shared_ledger::{Claim, Settlement};
+use crate::domain::clock::{Moment, SharedClock};
+use crate::domain::ids::ProviderId;
+
+/// Orders that wait for the owner's next turn. Chosen: a turn takes microseconds, so this many wait only if the
+/// machine stands still; news have their own, larger bound in the core.
+const ORDERS_MAX: usize = 65_536;
+
+/// When to ask again that found the inbox full.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the owner is told.
+pub(super) enum Order {
+    Reserve(Claim, Answer),
+    Settle(Settlement),
+    Cool(ProviderId, Cooling),
+    ForgetRefusals,
+    Report(Report),
+    /// Finish what is unwritten by that instant, then end.
+    Drain(Moment),
+}
+
+/// Where the shared ledger stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SharedLedgerStatus {
+    pub counters: SharedLedgerCounters,
+    /// Whether the last call failed.
+    pub is_away: bool,
+    pub claims_waiting: usize,
+    /// Attempts of which something is yet to be written.
+    pub unwritten: usize,
+}
+
+#[derive(Default)]
+pub(super) struct Inbox {
+    pub(super) orders: VecDeque<Order>,
+    pub(super) status: SharedLedgerStatus,
+    pub(super) lease_spends: u64,
+    /// The owner has ended: nobody takes orders any more.
+    pub(super) is_closed: bool,
+}
+
+/// What the handle, the owner and its connections share. A mutex held for a push, and not a channel, because reports
+/// and news must never be refused by a bound that claims have filled.
+#[derive(Default)]
+pub(super) struct Post {
+    pub(super) inbox: Mutex<Inbox>,
+    pub(super) arrived: Condvar,
+}
+
+impl Post {
+    pub(super) fn push(&self, order: Order) {
+        let mut inbox = self.inbox.lock();
+        if !inbox.is_closed {
+            inbox.orders.push_back(order);
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Takes no more orders; those that nobody has taken.
+    pub(super) fn close(&self) -> VecDeque<Order> {
+        let mut inbox = self.inbox.lock();
+        inbox.is_closed = true;
+        std::mem::take(&mut inbox.orders)
+    }
+}
+
+/// Asks the budgets that all replicas share. Never blocks, but for [`Self::drain`]; may be called by anybody.
+pub struct SharedLedger {
+    post: Arc<Post>,
+    clock: SharedClock,
+    owner: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SharedLedger {
+    /// Starts the owner and its connections to the Postgres at `url`, which may be away.
+    ///
+    /// # Errors
+    /// [`StoreError::BadUrl`]; [`StoreError::Query`] when the machine has no thread to give.
+    pub fn start(url: &str, clock: SharedClock) -> Result<Self, StoreError> {
+        let post = Arc::new(Post::default());
+        let owner = owner::start(url, Arc::clone(&post), Arc::clone(&clock))?;
+        Ok(Self { post, clock, owner: Mutex::new(Some(owner)) })
+    }
+
+    /// Asks for an attempt; `answer` is called exactly once, within a second and the owner's turn. An attempt that is
+    /// granted must be settled, on every path.
+    pub fn reserve(&self, claim: Claim, answer: Answer) {
+        let mut inbox = self.post.inbox.lock();
+        if inbox.is_closed || inbox.orders.len() >= ORDERS_MAX {
+            drop(inbox);
+            return answer(Verdict::Away(self.clock.now() + ASK_AGAIN));
+        }
+        inbox.orders.push_back(Order::Reserve(claim, answer));
+        drop(inbox);
+        self.post.arrived.notify_one();
+    }
+
+    /// Tells what has become known of a granted attempt: the first byte, the end. Written at once while the ledger is
+    /// there, kept while it is away.
+    pub fn settle(&self, settlement: Settlement) {
+        self.post.push(Order::Settle(settlement));
+    }
+
+    /// Leaves an account (`scope` empty) or a model on it (`model:ID`) alone for that long, for good when `None`: at
+    /// once in this process, and in all replicas with the next call. Never shortens an earlier cooldown.
+    pub fn cool_down(
+        &self,
+        provider: &ProviderId,
+        account: &str,
+        scope: &str,
+        duration: Option<Duration>,
+        reason: &'static str,
+    ) {
+        let (account, scope) = (account.to_owned(), scope.to_owned());
+        self.post.push(Order::Cool(provider.clone(), Cooling::Cool { account, scope, duration, reason }));
+    }
+
+    /// Ends a cooldown, for instance because an operator gave the account another key.
+    pub fn reopen(&self, provider: &ProviderId, account: &str, scope: &str) {
+        let (account, scope) = (account.to_owned(), scope.to_owned());
+        self.post.push(Order::Cool(provider.clone(), Cooling::Reopen { account, scope }));
+    }
+
+    /// Forgets what was refused: call it when limits have changed.
+    pub fn forget_refusals(&self) {
+        self.post.push(Order::ForgetRefusals);
+    }
+
+    /// Counts an attempt that a lease paid for.
+    pub fn count_lease_spend(&self) {
+        self.post.inbox.lock().lease_spends += 1;
+    }
+
+    /// Where it stands, as of the owner's last turn.
+    pub fn snapshot(&self) -> SharedLedgerStatus {
+        self.post.inbox.lock().status
+    }
+
+    /// Writes what is unwritten, for at most `patience`, and ends the owner; whether everything was written. Blocks:
+    /// not for an arbiter's thread. Whoever asks after it is told that the ledger is away.
+    pub fn drain(&self, patience: Duration) -> bool {
+        let Some(owner) = self.owner.lock().take() else { return true };
+        self.post.push(Order::Drain(self.clock.now() + patience));
+        let has_ended = owner.join().is_ok();
+        has_ended && self.snapshot().unwritten == 0
+    }
+}
+
+impl Drop for SharedLedger {
+    /// Ends the owner without waiting; holds that were not settled end by their crash caps.
+    fn drop(&mut self) {
+        self.post.push(Order::Drain(self.clock.now()));
+    }
+}
+
+impl fmt::Debug for SharedLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedLedger").field("status", &self.snapshot()).finish_non_exhaustive()
+    }
+}
