@@ -216,8 +216,8 @@ fn every_answer_is_the_references_whatever_connection_asks() {
     let mut clock = stranger(&database);
     let mut ledgers: Vec<LedgerConnection> = (0..CONNECTIONS).map(|_| connect(&database)).collect();
     let mut tag = 0;
-    let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
-    for _ in 0..24 {
+    let mut runner = TestRunner::new(Config { cases: 16, failure_persistence: None, ..Config::default() });
+    for _ in 0..16 {
         let steps = prop::collection::vec(step(), 20..50).new_tree(&mut runner).unwrap().current();
         // Shown when the test fails.
         println!("{steps:?}");
