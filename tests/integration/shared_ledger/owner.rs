@@ -135,3 +135,18 @@ fn a_lock_that_is_not_given_is_survived() {
     wait_for(&ledger, |status| status.unwritten == 0 && !status.is_away);
     assert_eq!(only_limit(&mut connect(&database)).held, 1, "what was asked in vain holds nothing");
 }
+
+/// The number of calls goes back, as it does when the database is replaced by a backup of itself.
+#[test]
+fn an_older_copy_of_the_database_is_noticed_and_blocked() {
+    let database = TestDatabase::postgres();
+    let budget = requests("a", 100);
+    let ledger = start(&database);
+    ask_until(&ledger, &budget, is_granted);
+    ask_until(&ledger, &budget, is_granted);
+    database.execute("ALTER SEQUENCE ledger_serial RESTART");
+    ask_until(&ledger, &budget, |verdict| matches!(verdict, Verdict::NotUntil(_)));
+    assert_eq!(ledger.snapshot().counters.restores_seen, 1);
+    let limit = only_limit(&mut connect(&database));
+    assert!(limit.blocked_for > MINUTE / 2, "{limit:?}");
+}
