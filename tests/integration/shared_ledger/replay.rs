@@ -340,5 +340,6 @@ fn calls_that_race_are_decided_as_if_one_after_the_other() {
             }
         }
     }
-    assert!(granted > 20 && refusals > 20, "too little happened: {granted} granted, {refusals} refused");
+    // Three calls fit in parallel on each of two accounts; more were granted only because some came back.
+    assert!(granted > 6 && refusals > 6, "too little happened: {granted} granted, {refusals} refused");
 }
