@@ -10,9 +10,8 @@
 //! | [`dispatcher`] | turns one request into attempts; parent of the provider actors |
 //! | [`provider`] | owns one provider's keys, quotas and connections; runs attempts, streams back |
 //! | [`routing`] | which candidates, in which order, and what follows a failure; pure |
-//! | [`ledger`] | the owner of holds that must survive a restart or be shared by replicas |
 //! | [`quota`] | the arithmetic of limits; pure |
-//! | [`ledger`] | keeps what is held of limits through restarts; one owner per process |
+//! | [`ledger`] | keeps what is held of limits through restarts, and shares it between replicas; one owner per process |
 //! | [`stats`] | completion events, batched |
 //! | [`access`] | who may enter: keys, pepper, master key |
 //! | [`db`] | all SQL, on two backends |
