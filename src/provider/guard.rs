@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::adapter::LimitHints;
+use super::failed_attempt::FailedAttempt;
 use super::learned::Asked;
 use super::probe::Probe;
-use super::shared::{FailedAttempt, ProviderShared};
+use super::shared::ProviderShared;
 use crate::domain::clock::Moment;
 use crate::domain::consequence::Costs;
 use crate::domain::failure::{FailureKind, UpstreamFailure};

@@ -3,7 +3,7 @@
 use actix::{Message, Recipient};
 
 use super::job::Job;
-use super::shared::ProviderSnapshot;
+use super::snapshot::ProviderSnapshot;
 use crate::domain::clock::Moment;
 use crate::domain::failure::UpstreamFailure;
 use crate::quota::{ModelIndex, Refusal};

@@ -5,30 +5,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::Recipient;
 use parking_lot::Mutex;
-use serde::Serialize;
 
 use super::adapter::{LimitHeaders, LimitHints};
-use super::breaker::{Attempted, Breaker, BreakerSnapshot, Passage};
+use super::breaker::{Attempted, Breaker, Passage};
 use super::cooling::{self, ACCOUNT_OFF, MODEL_OFF};
 use super::error_rules;
+use super::failed_attempt::FailedAttempt;
 use super::learned::{Asked, Learned};
 use super::limit_blocks::{LimitBlocks, LimitProbe, Target, serial_for};
-use super::measurements::{MeasuredSnapshot, Measurements};
+use super::measurements::Measurements;
 use super::probe::{Probe, Probes};
 use super::served::ServedName;
+use super::snapshot::ProviderSnapshot;
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::consequence::Costs;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
-use crate::domain::ids::ProviderId;
 use crate::domain::input_tokens::InputTokens;
 use crate::domain::panics::Panics;
 use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
 use crate::domain::signals::{Period, RefusedLimit};
 use crate::domain::usage::Usage;
 use crate::ledger::{LedgerAnswered, ProviderLedger, Reserved};
-use crate::quota::{
-    AccountIndex, Answer, Book, BookSnapshot, Demand, Hold, ModelIndex, PROBE_PATIENCE, Refusal, Spent,
-};
+use crate::quota::{AccountIndex, Answer, Book, Demand, Hold, ModelIndex, PROBE_PATIENCE, Refusal, Spent};
 use crate::routing::Went;
 
 /// The state of one provider; survives its actors. Only the actors of that provider, and the attempts that
@@ -64,19 +62,6 @@ struct State {
     off_until: Vec<Vec<Moment>>,
     /// By model.
     learned: Vec<Learned>,
-}
-
-/// What a provider holds, for `Observe`.
-#[derive(Clone, Debug, Serialize)]
-pub struct ProviderSnapshot {
-    pub provider: ProviderId,
-    pub book: BookSnapshot,
-    pub breaker: BreakerSnapshot,
-    /// How often the upstream said that a limit was used up while our own books saw room.
-    pub limit_breaches: u64,
-    /// How often the upstream refused an account's key or credit.
-    pub accounts_refused: u64,
-    pub measured: Vec<MeasuredSnapshot>,
 }
 
 impl ProviderShared {
@@ -391,31 +376,6 @@ impl ProviderShared {
             limit_breaches: self.limit_breaches(),
             accounts_refused: self.accounts_refused(),
             measured: self.measurements.snapshot(now, &self.spec),
-        }
-    }
-}
-
-/// Which attempt failed, and how far it had come.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FailedAttempt {
-    pub(super) account: AccountIndex,
-    pub(super) model: ModelIndex,
-    /// Whether its answer had begun as it should.
-    pub(super) has_succeeded: bool,
-    pub(super) probes: Probes,
-}
-
-impl FailedAttempt {
-    /// What the failure says of the provider as a whole.
-    fn attempted(&self, kind: FailureKind) -> Attempted {
-        match (kind.consequence().costs, kind) {
-            (Costs::Provider, _) if self.has_succeeded => Attempted::BrokenOff,
-            (Costs::Provider, FailureKind::Connect | FailureKind::Closed) => Attempted::Unreachable,
-            (Costs::Provider, _) => Attempted::Failed,
-            // Who refuses answers.
-            (Costs::Nobody | Costs::Limit | Costs::Moment | Costs::Model | Costs::Account, _) => {
-                Attempted::Answered
-            }
         }
     }
 }

@@ -12,8 +12,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::adapter::{ErrorAnswer, Said, StreamError, adapter};
+use super::failed_attempt::FailedAttempt;
 use super::probe::{Probe, Probes};
-use super::shared::{FailedAttempt, ProviderShared};
+use super::shared::ProviderShared;
 use super::sse::{self, Event, Splitter};
 use crate::config::shipped_providers;
 use crate::domain::clock::{FakeClock, Moment};
