@@ -17,6 +17,7 @@
 //! | [`db`] | all SQL, on two backends |
 //! | [`config`] | from files and environment to valid types |
 //! | [`demo`] | simulated providers |
+//! | [`metrics`] | what is counted for `/metrics`, and its text |
 //! | [`domain`] | the vocabulary: ids, time, limits, providers, chats, usage |
 
 pub mod access;
@@ -30,6 +31,7 @@ pub mod dispatcher;
 pub mod domain;
 pub mod error;
 pub mod ledger;
+pub mod metrics;
 pub mod provider;
 pub mod quota;
 pub mod routing;

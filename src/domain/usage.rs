@@ -20,6 +20,27 @@ impl Usage {
     }
 }
 
+/// By which of our APIs a request came. The text is a metric label: it never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Surface {
+    /// The original API, `/api/….php`.
+    Original,
+    /// OpenAI's, `/v1/…`.
+    OpenAi,
+}
+
+impl Surface {
+    /// In the order of their declaration.
+    pub const ALL: [Self; 2] = [Self::Original, Self::OpenAi];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Original => "original",
+            Self::OpenAi => "openai",
+        }
+    }
+}
+
 /// How a request ended, as the client saw it. The text is stored and is a metric label: it never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -40,6 +61,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// In the order of their declaration.
     pub const ALL: [Self; 7] = [
         Self::Served,
         Self::Cut,

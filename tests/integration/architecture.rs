@@ -4,20 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which rooms a room may know, besides itself and those that everybody may know.
-const MAY_KNOW: [(&str, &[&str]); 14] = [
+const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("domain", &[]),
     ("config", &[]),
     ("error", &[]),
     ("telemetry", &[]),
+    ("metrics", &["telemetry"]),
     ("quota", &[]),
     ("routing", &["quota"]),
     ("db", &[]),
     ("access", &["db", "quota"]),
-    ("stats", &["db"]),
+    ("stats", &["db", "metrics"]),
     ("ledger", &["db", "quota"]),
-    ("provider", &["ledger", "quota", "routing", "stats", "error"]),
+    ("provider", &["ledger", "metrics", "quota", "routing", "stats", "error"]),
     ("dispatcher", &["provider", "quota", "routing", "stats", "error"]),
-    ("api", &["access", "db", "dispatcher", "provider", "quota", "routing", "error", "stats"]),
+    ("api", &["access", "db", "dispatcher", "metrics", "provider", "quota", "routing", "error", "stats"]),
     ("demo", &[]),
 ];
 
@@ -25,7 +26,8 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
 const COMMON: [&str; 1] = ["domain"];
 
 /// Which files may name a library: the one owner of each.
-const OWNERS: [(&str, &[&str]); 6] = [
+const OWNERS: [(&str, &[&str]); 7] = [
+    ("prometheus", &["src/metrics/"]),
     ("awc", &["src/provider/transport.rs"]),
     ("diesel", &["src/db/"]),
     ("diesel_migrations", &["src/db/"]),
