@@ -18,6 +18,10 @@ use crate::quota::{Denied, Shares};
 const STRANGERS_MAX: usize = 64;
 const SHED_MAX: usize = 256;
 
+/// How many may read the metrics at once. Chosen: a pair of Prometheus servers, twice; a flood where they are public
+/// costs no more than these.
+const SCRAPES_MAX: usize = 4;
+
 /// When who is shed at the door is to ask again. Chosen: a permit comes back with every answer's last byte.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -28,6 +32,7 @@ pub struct Permits {
     shares: Arc<Mutex<Shares>>,
     strangers: Seats,
     shed: Seats,
+    scrapes: Seats,
 }
 
 /// The right to be in flight; freed by drop, with the last byte of the answer.
@@ -43,6 +48,7 @@ impl Permits {
             shares: Arc::new(Mutex::new(Shares::new(max))),
             strangers: Seats::new(STRANGERS_MAX),
             shed: Seats::new(SHED_MAX),
+            scrapes: Seats::new(SCRAPES_MAX),
         }
     }
 
@@ -65,6 +71,11 @@ impl Permits {
     /// Where those are turned away whom nobody knows.
     pub(super) fn strangers(&self) -> &Seats {
         &self.strangers
+    }
+
+    /// Of those who read the metrics.
+    pub(super) fn scrapes(&self) -> &Seats {
+        &self.scrapes
     }
 
     /// Where those are turned away whom there is no permit for.

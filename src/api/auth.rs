@@ -10,6 +10,8 @@ use crate::domain::secret::Secret;
 use crate::error::GatewayError;
 
 const MISSING: &str = "no API key was given; send it as `Authorization: Bearer freellmapi-…`";
+const OPERATOR_ONLY: &str =
+    "this is for the operator; send the admin key (FREELLMAPI_ADMIN_KEY) as `Authorization: Bearer …`";
 const WRONG: &str = "the API key is not valid, has expired or was revoked";
 
 /// Whose statistics may be seen.
@@ -40,6 +42,18 @@ pub(super) fn viewer(edge: &Edge, request: &HttpRequest, is_public: bool) -> Res
         None => Err(GatewayError::Unauthorized { message: MISSING }),
         Some(key) if is_admin(edge.settings.admin_key.as_ref(), key) => Ok(Viewer::Admin),
         Some(key) => admit(edge, key).map(Viewer::Tenant),
+    }
+}
+
+/// Lets the operator in.
+///
+/// # Errors
+/// 401 for everybody without the admin key, tenants included.
+pub(super) fn operator(edge: &Edge, request: &HttpRequest) -> Result<(), GatewayError> {
+    let admin_key = edge.settings.admin_key.as_ref();
+    match presented(request) {
+        Some(key) if is_admin(admin_key, key) => Ok(()),
+        _ => Err(GatewayError::Unauthorized { message: OPERATOR_ONLY }),
     }
 }
 

@@ -59,15 +59,17 @@ async fn try_answer(
     let caller = match auth::caller(edge, request) {
         Ok(caller) => caller,
         Err(refusal) => {
+            edge.requests.unauthorized(dialect.surface.counted());
             let is_fit = body::turn_away(payload, edge.permits.strangers()).await;
             return error::last_unless(is_fit, stranger(&refusal, dialect.surface, request));
         }
     };
     // From here on the request is in the statistics, however it ends. Until it is read, only its client can end it.
-    let mut completion = open(edge, request, &caller, started_at);
+    let mut completion = open(edge, request, &caller, (dialect.surface, started_at));
     completion.ends_as(Outcome::ClientLeft);
     let mut is_fit = true;
     let admitted = admit(edge, request, payload, (&caller, &mut is_fit)).await;
+    completion.body_is_in();
     // Whoever loses it from here on is one of us.
     completion.ends_as(Outcome::Internal);
     let read = admitted.and_then(|(body, admitted)| Ok(((dialect.read)(body)?, admitted)));
@@ -85,14 +87,19 @@ async fn try_answer(
     response
 }
 
-fn open(edge: &Edge, request: &HttpRequest, caller: &Caller, started_at: Moment) -> Completion {
+fn open(
+    edge: &Edge,
+    request: &HttpRequest,
+    caller: &Caller,
+    (surface, started_at): (Surface, Moment),
+) -> Completion {
     let (recorder, clock) = (edge.recorder.clone(), Arc::clone(&edge.clock));
     Completion::open(
         recorder,
         clock,
         answer_head::request_id(request),
         (caller.tenant, caller.key),
-        started_at,
+        (surface.counted(), started_at),
     )
 }
 

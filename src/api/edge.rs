@@ -14,11 +14,13 @@ use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::domain::secret::Secret;
 use crate::error::GatewayError;
+use crate::metrics::Requests;
 use crate::quota::TenantBooks;
 use crate::routing::Catalog;
 use crate::stats::Recorder;
 
 use super::admission::Permits;
+use super::metrics::Scrape;
 
 /// A worker's view of the gateway. The dispatcher is the worker's own; the rest is shared by all.
 pub struct Edge {
@@ -33,6 +35,9 @@ pub struct Edge {
     pub clock: SharedClock,
     pub readiness: Readiness,
     pub panics: Panics,
+    /// Where those count who are refused for want of a key; whoever has one counts as it ends.
+    pub requests: Arc<Requests>,
+    pub scrape: Scrape,
     pub settings: EdgeSettings,
 }
 
@@ -47,6 +52,7 @@ pub struct EdgeSettings {
     pub heartbeat: Duration,
     pub public_models: bool,
     pub public_stats: bool,
+    pub public_metrics: bool,
     pub admin_key: Option<Secret<String>>,
     /// Whether answers are simulated: said in a header of each.
     pub is_demo: bool,

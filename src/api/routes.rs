@@ -5,7 +5,7 @@ use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Respo
 
 use super::edge::Edge;
 use super::surface::Surface;
-use super::{body, error, health, openai, original};
+use super::{body, error, health, metrics, openai, original};
 use crate::error::GatewayError;
 
 /// Adds all routes to an application that has an `Edge` as data.
@@ -25,6 +25,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .service(get("/v1/models/{name:.*}", openai::models::one))
         .service(get("/livez", health::live))
         .service(get("/readyz", health::ready))
+        .service(get("/metrics", metrics::metrics))
         .default_service(web::to(unknown_path));
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::strict_json;
+use crate::domain::usage;
 
 /// In a text the quotes would be escaped, so that this is found only as a whole string.
 static CONTENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""content""#));
@@ -23,6 +24,14 @@ pub(super) enum Surface {
 }
 
 impl Surface {
+    /// By what name it is counted.
+    pub(super) fn counted(self) -> usage::Surface {
+        match self {
+            Self::Original => usage::Surface::Original,
+            Self::OpenAi => usage::Surface::OpenAi,
+        }
+    }
+
     /// An event as this surface shows it. The original API's `content` is always a text: its documented client
     /// prints whatever it finds there.
     pub(super) fn event(self, event: Bytes) -> Bytes {

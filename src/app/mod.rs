@@ -1,5 +1,6 @@
 //! The composition root: builds every part, wires them downstream first, runs them, and drains them.
 
+mod scrape;
 mod wiring;
 
 use std::io;
@@ -26,6 +27,7 @@ use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
 use crate::ledger::{self, LocalLedger, Names};
+use crate::metrics::{Metrics, MetricsError};
 use crate::provider::{ProviderActor, ProviderShared, tls_config};
 use crate::quota::TenantBooks;
 use crate::routing::Catalog;
@@ -61,6 +63,8 @@ pub enum StartError {
     Provision(#[from] ProvisionError),
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     #[error("the store's thread ended: {0}")]
     Thread(String),
 }
@@ -139,6 +143,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         .map_err(|source| StartError::Listen { address: settings.server.listen, source })?;
     let address = listener.local_addr().unwrap_or(settings.server.listen);
     let panics = Panics::default();
+    let metrics = Arc::new(Metrics::new()?);
     let (settings, prepared) = prepare_aside(settings, Arc::clone(&clock), panics.clone()).await?;
     let Prepared { lock, store, minted_key, gate, books, catalog, stats, ledger } = prepared;
 
@@ -153,7 +158,9 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
     start_refresher(&background, &store, &gate, &books, &clock);
 
     let wiring = Wiring {
-        shared: share(&catalog, &clock, &panics, ledger.as_ref()),
+        started_at: clock.now(),
+        shared: share(&catalog, &clock, &panics, (ledger.as_ref(), &metrics))?,
+        metrics,
         panics,
         catalog,
         gate,
@@ -353,15 +360,19 @@ fn share(
     catalog: &Catalog,
     clock: &SharedClock,
     panics: &Panics,
-    ledger: Option<&LocalLedger>,
-) -> Vec<Arc<ProviderShared>> {
+    (ledger, metrics): (Option<&LocalLedger>, &Metrics),
+) -> Result<Vec<Arc<ProviderShared>>, MetricsError> {
     let share = |spec: &Arc<ProviderSpec>| {
-        let shared = ProviderShared::new(Arc::clone(spec), Arc::clone(clock), panics.clone());
+        let mut shared = ProviderShared::new(Arc::clone(spec), Arc::clone(clock), panics.clone());
+        // Who cannot be asked has nothing to count.
+        if spec.is_usable() {
+            shared = shared.with_metrics(metrics.provider(spec)?);
+        }
         let ledger = ledger.and_then(|ledger| ledger.provider(spec.id.as_str()));
-        Arc::new(match ledger {
+        Ok(Arc::new(match ledger {
             Some(ledger) => shared.with_ledger(ledger),
             None => shared,
-        })
+        }))
     };
     catalog.providers().iter().map(share).collect()
 }

@@ -12,15 +12,17 @@ use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use parking_lot::Mutex;
 
+use super::scrape::{Observed, Sources};
 use crate::access::Gate;
-use crate::api::{self, Edge, EdgeSettings, Permits, Readiness};
+use crate::api::{self, Edge, EdgeSettings, Permits, Readiness, Scrape};
 use crate::config::Settings;
 use crate::db::Store;
 use crate::dispatcher::{
     Conversations, Dispatcher, DispatcherHandle, DispatcherSettings, Roster, Router, StartProvider, Waiting,
 };
-use crate::domain::clock::SharedClock;
+use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::panics::Panics;
+use crate::metrics::Metrics;
 use crate::provider::{ProviderActor, ProviderShared, TlsConfig};
 use crate::quota::TenantBooks;
 use crate::routing::Catalog;
@@ -48,6 +50,8 @@ pub(super) struct Wiring {
     pub(super) waiting: Waiting,
     pub(super) conversations: Conversations,
     pub(super) panics: Panics,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) started_at: Moment,
     pub(super) permits: Permits,
     pub(super) readiness: Readiness,
     pub(super) recorders: Arc<Mutex<Vec<Recorder>>>,
@@ -94,7 +98,8 @@ impl Wiring {
     fn worker(&self) -> Edge {
         let wiring = self.clone();
         let (open, lost) = (self.open_requests.clone(), self.lost_events.clone());
-        let recorder = Recorder::new(self.stats.clone().recipient(), open, lost);
+        let requests = Arc::clone(self.metrics.requests());
+        let recorder = Recorder::new(self.stats.clone().recipient(), open, lost, Arc::clone(&requests));
         self.recorders.lock().push(recorder.clone());
         Edge {
             dispatcher: DispatcherHandle::start(move || wiring.dispatcher()),
@@ -107,8 +112,27 @@ impl Wiring {
             clock: Arc::clone(&self.clock),
             readiness: self.readiness.clone(),
             panics: self.panics.clone(),
+            requests,
+            scrape: self.scrape(),
             settings: self.edge_settings(),
         }
+    }
+
+    fn scrape(&self) -> Scrape {
+        let usable = self.shared.iter().zip(self.catalog.providers()).filter(|(_, spec)| spec.is_usable());
+        let sources = Arc::new(Sources {
+            metrics: Arc::clone(&self.metrics),
+            providers: usable.map(|(shared, spec)| Observed::new(spec, Arc::clone(shared))).collect(),
+            permits: self.permits.clone(),
+            permits_max: self.settings.server.max_in_flight,
+            waiting: self.waiting.clone(),
+            panics: self.panics.clone(),
+            gate: Arc::clone(&self.gate),
+            clock: Arc::clone(&self.clock),
+            stats: self.stats.clone(),
+            started_at: self.started_at,
+        });
+        Arc::new(move || Box::pin(Arc::clone(&sources).read()))
     }
 
     fn dispatcher(&self) -> Addr<Dispatcher> {
@@ -159,6 +183,7 @@ impl Wiring {
             heartbeat: self.settings.dispatch.heartbeat,
             public_models: self.settings.access.public_models,
             public_stats: self.settings.access.public_stats,
+            public_metrics: self.settings.access.public_metrics,
             admin_key: self.settings.admin_key.clone(),
             is_demo: self.is_demo,
         }

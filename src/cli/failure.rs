@@ -58,6 +58,7 @@ impl From<StartError> for Failure {
                 Self::new(CONFIG, error)
             }
             StartError::Listen { .. } => Self::new(UNAVAILABLE, ErrorChain(&error)),
+            StartError::Metrics(_) => Self::new(SOFTWARE, ErrorChain(&error)),
             StartError::Tls(_) | StartError::Thread(_) => Self::new(SOFTWARE, error),
         }
     }

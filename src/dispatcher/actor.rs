@@ -40,6 +40,12 @@ pub struct DispatcherSettings {
 #[derive(Clone, Debug, Default)]
 pub struct Waiting(Arc<AtomicUsize>);
 
+impl Waiting {
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Turns one request into attempts; parent of its worker's provider actors.
 pub struct Dispatcher {
     router: Router,
@@ -286,9 +292,8 @@ impl Handler<ObserveDispatcher> for Dispatcher {
     type Result = MessageResult<ObserveDispatcher>;
 
     fn handle(&mut self, _: ObserveDispatcher, _: &mut Self::Context) -> Self::Result {
-        let waiting = self.waiting.0.load(Ordering::Relaxed);
         MessageResult(DispatcherSnapshot {
-            waiting,
+            waiting: self.waiting.count(),
             panics: self.panics.count(),
             children: self.roster.snapshot(),
             refusals: self.refusals.iter().map(|refused| self.snapshot_of(refused)).collect(),

@@ -8,6 +8,7 @@ use actix::{Actor, AsyncContext, Context, Handler, MessageResult, Recipient};
 
 use super::adapter::adapter;
 use super::attempt::Attempt;
+use super::decision;
 use super::guard::AttemptGuard;
 use super::job::Job;
 use super::learned::Asked;
@@ -138,7 +139,10 @@ impl ProviderActor {
     fn resume(&mut self, answer: LedgerAnswer, mut reserving: Reserving) {
         match (answer, reserving.guard.take()) {
             (LedgerAnswer::Written, Some(guard)) => self.begin(reserving, guard),
-            (LedgerAnswer::Decided(answer), _) => self.follow(answer, reserving),
+            (LedgerAnswer::Decided(answer), _) => {
+                decision::count(self.shared.metrics(), decision::of(&answer));
+                self.follow(answer, reserving);
+            }
             (LedgerAnswer::Away(until), _) => give_up(reserving.attempt, until),
             // A ledger that has written what nobody granted.
             (LedgerAnswer::Written, None) => give_up(reserving.attempt, Moment::NEVER),

@@ -124,7 +124,9 @@ impl Attempt {
         let call =
             Call { request: &self.job.request, provider, model, added_output_cap: self.added_output_cap };
         let body = adapter.encode(&call);
-        self.guard.sending();
+        let sent_at = self.guard.sending();
+        self.job.completion.waited(self.job.route.waited);
+        self.job.completion.called(sent_at);
         self.transport.send(self.guard.account(), body).await
     }
 
@@ -212,6 +214,7 @@ impl Attempt {
         let answer = match success {
             Success::Whole(body, _) => {
                 guard.ended();
+                completion.upstream_ended();
                 let (usage, is_reported) = guard.usage();
                 completion.used(usage, is_reported);
                 // Dropped unread: the client has left.

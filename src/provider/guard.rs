@@ -44,6 +44,8 @@ struct Timing {
     first_token_at: Option<Moment>,
     /// Whether it was told that it failed.
     has_failed: bool,
+    /// Whether the metrics have its outcome.
+    is_counted: bool,
 }
 
 /// How far the attempt has come.
@@ -97,9 +99,11 @@ impl AttemptGuard {
     }
 
     /// From here on the upstream may count it.
-    pub(super) fn sending(&mut self) {
+    /// Answers when that is.
+    pub(super) fn sending(&mut self) -> Moment {
         self.progress = Progress::Sent;
         self.timing.sent_at = self.shared.clock().now();
+        self.timing.sent_at
     }
 
     /// The first byte of the response is there: the upstream has counted it.
@@ -118,6 +122,9 @@ impl AttemptGuard {
     /// The answer has begun as it should; a streamed one by its first event, another one by its last byte.
     pub(super) fn succeeded(&mut self, is_streamed: bool) {
         self.timing.first_token_at = is_streamed.then(|| self.shared.clock().now());
+        if let (Some(metrics), Some(instant)) = (self.shared.metrics(), self.timing.first_token_at) {
+            metrics.first_token(instant.saturating_since(self.timing.sent_at));
+        }
         let probes = self.probe.as_ref().map(Probe::probes).unwrap_or_default();
         self.shared.succeeded(self.account, self.model, probes);
         self.has_succeeded = true;
@@ -146,6 +153,10 @@ impl AttemptGuard {
             probes: self.probe.as_ref().map(Probe::probes).unwrap_or_default(),
         };
         self.shared.failed(&attempt, &failure);
+        if let Some(metrics) = self.shared.metrics() {
+            metrics.failed(failure.kind);
+            self.timing.is_counted = true;
+        }
         if blames_the_target(failure.kind) {
             self.timing.has_failed = true;
             self.shared.went(self.model, Went::Failed);
@@ -191,6 +202,21 @@ impl AttemptGuard {
         }
     }
 
+    /// Counts an attempt that was sent. What a failed one used is counted where it is known: an estimate of what was
+    /// refused would be no use at all.
+    fn count(&self) {
+        let Some(metrics) = self.shared.metrics() else { return };
+        match self.progress {
+            _ if self.timing.is_counted => {}
+            Progress::NotSent => return,
+            Progress::Sent => metrics.abandoned(),
+            Progress::Ended => metrics.served(self.model.0),
+        }
+        if self.has_succeeded || self.reported.is_some() {
+            metrics.used(self.usage().0);
+        }
+    }
+
     /// What was used as far as is known, and whether the upstream said so.
     pub(super) fn usage(&self) -> (Usage, bool) {
         self.reported.map_or((self.counted, false), |usage| (usage, true))
@@ -200,6 +226,7 @@ impl AttemptGuard {
 impl Drop for AttemptGuard {
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
+        self.count();
         if let Some(went) = self.went(self.shared.clock().now()) {
             self.shared.went(self.model, went);
         }

@@ -68,7 +68,8 @@ impl Job {
     }
 
     /// Tells the client that there is no answer.
-    pub fn refuse(self, error: GatewayError) {
+    pub fn refuse(mut self, error: GatewayError) {
+        self.completion.waited(self.route.waited);
         self.completion.finish(error.outcome());
         // The client may have left meanwhile.
         let _unread = self.reply.send(Answer::Refused(error));

@@ -1,7 +1,7 @@
 //! What all actors of one provider share: its specification, its buckets, its health.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use actix::Recipient;
 use parking_lot::Mutex;
@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use super::adapter::{LimitHeaders, LimitHints};
 use super::breaker::{Attempted, Breaker, Passage};
 use super::cooling::{self, ACCOUNT_OFF, MODEL_OFF};
+use super::counters::Counters;
+use super::decision;
 use super::error_rules;
 use super::failed_attempt::FailedAttempt;
 use super::learned::{Asked, Learned};
@@ -16,7 +18,6 @@ use super::limit_blocks::{LimitBlocks, LimitProbe, Target, serial_for};
 use super::measurements::Measurements;
 use super::probe::{Probe, Probes};
 use super::served::ServedName;
-use super::snapshot::ProviderSnapshot;
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::consequence::Costs;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
@@ -26,6 +27,7 @@ use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
 use crate::domain::signals::{Period, RefusedLimit};
 use crate::domain::usage::Usage;
 use crate::ledger::{LedgerAnswered, ProviderLedger, Reserved};
+use crate::metrics::ProviderMetrics;
 use crate::quota::{AccountIndex, Answer, Book, Demand, Hold, ModelIndex, PROBE_PATIENCE, Refusal, Spent};
 use crate::routing::Went;
 
@@ -42,15 +44,10 @@ pub struct ProviderShared {
     measurements: Arc<Measurements>,
     /// Where what is held is kept through restarts; `None` where memory has to do.
     ledger: Option<Arc<dyn ProviderLedger>>,
+    /// What its attempts count in, where anybody asks.
+    metrics: Option<ProviderMetrics>,
     /// One short lock for every decision; no I/O and no waiting under it.
     state: Mutex<State>,
-}
-
-/// What went wrong so far; for the metrics.
-#[derive(Default)]
-struct Counters {
-    limit_breaches: AtomicU64,
-    accounts_refused: AtomicU64,
 }
 
 struct State {
@@ -84,6 +81,7 @@ impl ProviderShared {
             counters,
             measurements,
             ledger: None,
+            metrics: None,
             state: Mutex::new(state),
         }
     }
@@ -98,6 +96,15 @@ impl ProviderShared {
         ledger.restore(self.clock.now(), &mut self.state.get_mut().book);
         self.ledger = Some(ledger);
         self
+    }
+
+    /// The same, counting in `metrics`.
+    pub fn with_metrics(self, metrics: ProviderMetrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    pub(super) fn metrics(&self) -> Option<&ProviderMetrics> {
+        self.metrics.as_ref()
     }
 
     pub(super) fn spec(&self) -> &ProviderSpec {
@@ -167,6 +174,7 @@ impl ProviderShared {
             return (Reserved::Now(Answer::Refused(Refusal::NotUntil(until))), None);
         }
         let reserved = reserve(now, &mut state.book);
+        decision::count(self.metrics(), decision::of_reserved(&reserved));
         let is_refused = matches!(reserved, Reserved::Now(Answer::Refused(_)));
         let is_probe = passage == Passage::AsProbe && !is_refused;
         let breaker = is_probe.then(|| state.breaker.start_probe(now));
@@ -364,19 +372,11 @@ impl ProviderShared {
         earliest.filter(|earliest| *earliest > now).max(opens)
     }
 
-    pub(super) fn snapshot(&self) -> ProviderSnapshot {
+    /// For those who only look; not for long, because it is locked meanwhile.
+    pub(super) fn look<T>(&self, look: impl FnOnce(Moment, &Book, &Breaker) -> T) -> T {
         let now = self.clock.now();
         let state = self.state.lock();
-        let (book, breaker) = (state.book.snapshot(now), state.breaker.snapshot(now));
-        drop(state);
-        ProviderSnapshot {
-            provider: self.spec.id.clone(),
-            book,
-            breaker,
-            limit_breaches: self.limit_breaches(),
-            accounts_refused: self.accounts_refused(),
-            measured: self.measurements.snapshot(now, &self.spec),
-        }
+        look(now, &state.book, &state.breaker)
     }
 }
 

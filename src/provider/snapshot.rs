@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::breaker::BreakerSnapshot;
 use super::measurements::MeasuredSnapshot;
+use super::shared::ProviderShared;
 use crate::domain::ids::ProviderId;
 use crate::quota::BookSnapshot;
 
@@ -18,4 +19,19 @@ pub struct ProviderSnapshot {
     /// How often the upstream refused an account's key or credit.
     pub accounts_refused: u64,
     pub measured: Vec<MeasuredSnapshot>,
+}
+
+impl ProviderShared {
+    pub(super) fn snapshot(&self) -> ProviderSnapshot {
+        let (now, book, breaker) =
+            self.look(|now, book, breaker| (now, book.snapshot(now), breaker.snapshot(now)));
+        ProviderSnapshot {
+            provider: self.spec().id.clone(),
+            book,
+            breaker,
+            limit_breaches: self.limit_breaches(),
+            accounts_refused: self.accounts_refused(),
+            measured: self.measurements().snapshot(now, self.spec()),
+        }
+    }
 }

@@ -203,6 +203,7 @@ impl EventStream {
         self.guard.ended();
         self.events.finish();
         self.note_usage();
+        self.completion.upstream_ended();
         self.completion.ends_as(Outcome::Served);
         DONE
     }

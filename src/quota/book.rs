@@ -14,7 +14,7 @@ use super::hold_rule::{Course, Finish, LATE_COUNT};
 use super::layout::{BookLimit, Layout, LimitIndex};
 use super::record::HoldRecord;
 use super::refusal::Refusal;
-use super::remaining::Remaining;
+use super::remaining::{Left, Remaining};
 use super::snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 use super::spent::Spent;
 use super::terms::Term;
@@ -175,6 +175,27 @@ impl Book {
             budgets: self.accounts.iter().flat_map(|account| self.budgets_of(account, now)).collect(),
             cooldowns: self.accounts.iter().flat_map(|account| self.cooldowns_of(account, now)).collect(),
         }
+    }
+
+    /// What each limit has left at `now`, in the order of [`Terms::all`](super::Terms::all). Names nothing and so
+    /// allocates little: for those who look often.
+    pub fn left(&self, now: Moment) -> Vec<Left> {
+        let now = now.max(self.latest);
+        let mut all = vec![Left::default(); self.layout.places.len()];
+        for account in self.accounts.iter() {
+            for ((place, budget), sum) in self.layout.places.iter().zip(&account.budgets).zip(&mut all) {
+                let max = place.limit.max;
+                sum.left = sum.left.saturating_add(max.saturating_sub(budget.held_at(now)));
+                sum.max = sum.max.saturating_add(max);
+            }
+        }
+        all
+    }
+
+    /// How many accounts, and models on an account, are left alone at `now`.
+    pub fn cooling(&self, now: Moment) -> usize {
+        let now = now.max(self.latest);
+        self.accounts.iter().map(|account| account.cooldowns.at(now).count()).sum()
     }
 
     /// How long records must be kept: no attempt holds anything longer after the last instant at which upstream can

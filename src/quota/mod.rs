@@ -60,7 +60,7 @@ pub use layout::{BookLimit, LimitIndex};
 pub use output_cap::OutputCap;
 pub use record::HoldRecord;
 pub use refusal::Refusal;
-pub use remaining::Remaining;
+pub use remaining::{Left, Remaining};
 pub use snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 pub use spent::{Charge, Spent};
 pub use tenant::{

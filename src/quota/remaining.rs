@@ -4,6 +4,14 @@ use std::time::Duration;
 
 use crate::domain::clock::Moment;
 
+/// What one limit has left, over all accounts of its provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// In the limit's unit; an account that owes has nothing.
+    pub left: u64,
+    pub max: u64,
+}
+
 /// What the daily limits that bind a model have left, over all accounts of its provider.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Remaining {

@@ -319,6 +319,28 @@ fn a_settlement_after_the_release_takes_nothing_back_twice() {
 }
 
 #[test]
+fn what_is_left_adds_up_over_the_accounts_and_a_debt_leaves_nothing() {
+    let limits =
+        vec![per_minute(Scope::Account, Unit::Requests, 4), per_minute(Scope::Account, Unit::Tokens, 100)];
+    let spec = provider(2, limits);
+    let mut book = Book::new(&spec);
+    let left = |book: &Book, now| book.left(now).iter().map(|left| (left.left, left.max)).collect::<Vec<_>>();
+    assert_eq!(left(&book, start()), [(8, 8), (200, 200)]);
+    let hold = granted(book.reserve(start(), &demand(ALONE, 10, 20)));
+    assert_eq!(left(&book, start()), [(7, 8), (170, 200)]);
+    book.settle(start(), hold, Spent::Ended(exact(300, 0)));
+    assert_eq!(left(&book, start()), [(7, 8), (100, 200)]);
+    assert_eq!(left(&book, start() + LONG_MINUTE), [(8, 8), (200, 200)]);
+    assert_eq!(book.left(start()).len(), Terms::new(&spec).all().count());
+
+    book.cool_down(AccountIndex(0), None, start() + 2 * MINUTE);
+    book.cool_down(AccountIndex(1), Some(ALONE), start() + 3 * MINUTE);
+    assert_eq!(book.cooling(start() + LONG_MINUTE), 2);
+    assert_eq!(book.cooling(start() + 2 * MINUTE), 1);
+    assert_eq!(book.cooling(start() + 3 * MINUTE), 0);
+}
+
+#[test]
 fn a_snapshot_reads_well_as_json() {
     let limits = vec![per_minute(Scope::Account, Unit::Requests, 30), parallel(2)];
     let mut book = Book::new(&provider(1, limits));

@@ -1,11 +1,13 @@
 //! The event of one request while it is still under way.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::recorder::Recorder;
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::ids::{EventId, KeyId, RequestId, TenantId};
-use crate::domain::usage::{Outcome, ServedBy, Usage, UsageRecord};
+use crate::domain::usage::{Outcome, ServedBy, Surface, Usage, UsageRecord};
+use crate::metrics::Ended;
 
 /// Goes with a request through all rooms and records it exactly once, when it is dropped, however it ended.
 pub struct Completion {
@@ -13,6 +15,17 @@ pub struct Completion {
     clock: SharedClock,
     record: UsageRecord,
     witness: Option<Witness>,
+    course: Course,
+}
+
+/// What the metrics tell of a request and the statistics do not.
+struct Course {
+    surface: Surface,
+    body_in_at: Moment,
+    /// From the body in to the first upstream call, without waits.
+    before: Option<Duration>,
+    waited: Option<Duration>,
+    upstream_ended_at: Option<Moment>,
 }
 
 /// Is told how a request ended, at its very end.
@@ -26,7 +39,7 @@ impl Completion {
         clock: SharedClock,
         request_id: RequestId,
         caller: (TenantId, KeyId),
-        started_at: Moment,
+        (surface, started_at): (Surface, Moment),
     ) -> Self {
         let record = UsageRecord {
             event_id: EventId::mint(),
@@ -44,7 +57,33 @@ impl Completion {
             ended_at: started_at,
         };
         recorder.note_opened();
-        Self { recorder, clock, record, witness: None }
+        let course =
+            Course { surface, body_in_at: started_at, before: None, waited: None, upstream_ended_at: None };
+        Self { recorder, clock, record, witness: None, course }
+    }
+
+    /// The request's body has come in: from here on the time is ours.
+    pub fn body_is_in(&mut self) {
+        self.course.body_in_at = self.clock.now();
+    }
+
+    /// It waited so long for capacity, in all.
+    pub fn waited(&mut self, waited: Duration) {
+        self.course.waited = Some(waited);
+    }
+
+    /// An upstream is called at `now`; only the first call counts.
+    pub fn called(&mut self, now: Moment) {
+        if self.course.before.is_none() {
+            let waited = self.course.waited.unwrap_or_default();
+            let before = now.saturating_since(self.course.body_in_at).saturating_sub(waited);
+            self.course.before = Some(before);
+        }
+    }
+
+    /// The upstream's last byte has come: from here on the time is ours again.
+    pub fn upstream_ended(&mut self) {
+        self.course.upstream_ended_at = Some(self.clock.now());
     }
 
     pub fn request_id(&self) -> &RequestId {
@@ -106,6 +145,21 @@ impl Completion {
         self.record.outcome = outcome;
     }
 
+    fn ended(&self) -> Ended {
+        let UsageRecord { outcome, streamed, started_at, first_byte_at, ended_at, .. } = self.record;
+        let Course { surface, before, waited, upstream_ended_at, .. } = self.course;
+        let since_upstream = |instant: Moment| ended_at.saturating_since(instant);
+        Ended {
+            surface,
+            outcome,
+            duration: ended_at.saturating_since(started_at),
+            first_token: first_byte_at.filter(|_| streamed).map(|at| at.saturating_since(started_at)),
+            before,
+            after: upstream_ended_at.filter(|_| outcome == Outcome::Served).map(since_upstream),
+            waited,
+        }
+    }
+
     /// Ends it.
     pub fn finish(mut self, outcome: Outcome) {
         self.ends_as(outcome);
@@ -118,7 +172,7 @@ impl Drop for Completion {
         if let Some(witness) = self.witness.take() {
             witness(&self.record);
         }
-        self.recorder.record(self.record.clone());
+        self.recorder.record(self.record.clone(), &self.ended());
         self.recorder.note_ended();
     }
 }

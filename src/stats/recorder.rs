@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::messages::Records;
 use crate::domain::usage::UsageRecord;
+use crate::metrics::{Ended, Requests};
 
 /// A batch is handed over when it is this long or this old. Measured (2026-11-22): 512 events or 50 ms cost
 /// 1.08 times the CPU of no statistics at all, a message for every event 1.28 times.
@@ -28,6 +29,7 @@ pub struct Recorder {
     stats: Recipient<Records>,
     open: OpenRequests,
     lost: LostEvents,
+    requests: Arc<Requests>,
 }
 
 /// How many events were lost on their way to the actor, over all workers.
@@ -57,8 +59,13 @@ struct Pending {
 }
 
 impl Recorder {
-    pub fn new(stats: Recipient<Records>, open: OpenRequests, lost: LostEvents) -> Self {
-        Self { pending: Arc::default(), stats, open, lost }
+    pub fn new(
+        stats: Recipient<Records>,
+        open: OpenRequests,
+        lost: LostEvents,
+        requests: Arc<Requests>,
+    ) -> Self {
+        Self { pending: Arc::default(), stats, open, lost, requests }
     }
 
     pub(super) fn note_opened(&self) {
@@ -70,9 +77,10 @@ impl Recorder {
         self.open.0.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Adds one event and logs it; call it on the worker's own thread.
-    pub fn record(&self, record: UsageRecord) {
+    /// Adds one event, logs it and counts it; call it on the worker's own thread.
+    pub fn record(&self, record: UsageRecord, ended: &Ended) {
         log_line(&record);
+        self.requests.ended(ended);
         let (is_full, needs_timer) = {
             let mut pending = self.pending.lock();
             if pending.records.len() >= KEPT_MAX {

@@ -1,0 +1,29 @@
+//! What the metrics see of a provider.
+
+use super::shared::ProviderShared;
+use crate::quota::Left;
+
+/// The state of a provider in numbers.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
+    /// Attempts that are granted and not settled.
+    pub open_holds: usize,
+    /// Accounts, and models on an account, that are left alone.
+    pub cooling: usize,
+    /// By limit, in the order of its terms.
+    pub left: Vec<Left>,
+}
+
+impl ProviderShared {
+    /// For the metrics, which look often: it is locked for no longer than for a decision or two.
+    pub fn glance(&self) -> Glance {
+        self.look(|now, book, breaker| Glance {
+            breaker: breaker.snapshot(now).state,
+            open_holds: book.open_holds(),
+            cooling: book.cooling(now),
+            left: book.left(now),
+        })
+    }
+}
