@@ -29,6 +29,8 @@ mod hostile_upstream;
 #[cfg(test)]
 mod ledger;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod quota;
 #[cfg(test)]
 mod routing;
