@@ -27,6 +27,8 @@ mod hostile_client;
 #[cfg(test)]
 mod hostile_upstream;
 #[cfg(test)]
+mod judge;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod metrics;

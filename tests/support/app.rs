@@ -16,6 +16,7 @@ use freellmapi::domain::clock::{Moment, SharedClock, SystemClock};
 use freellmapi::domain::provider::ProviderSpec;
 use freellmapi::domain::tenant::TenantChange;
 use freellmapi::provider::ObserveProvider;
+use freellmapi::quota::BookSnapshot;
 use freellmapi::stats::ObserveStats;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -248,6 +249,16 @@ impl TestApp {
     pub(crate) async fn refusals(&self) -> Vec<RefusalSnapshot> {
         let dispatcher = self.running().dispatchers.lock().first().unwrap().clone();
         dispatcher.send(ObserveDispatcher).await.expect("a dispatcher is dead").refusals
+    }
+
+    /// What each provider holds now.
+    pub(crate) async fn books(&self) -> Vec<BookSnapshot> {
+        let providers = self.running().providers.lock().clone();
+        let mut books = Vec::new();
+        for provider in providers {
+            books.push(provider.send(ObserveProvider).await.expect("a provider actor is dead").book);
+        }
+        books
     }
 
     /// How many panics the gateway has survived.

@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod database;
 pub(crate) mod fake_upstream;
+pub(crate) mod judge;
 pub(crate) mod raw_client;
 pub(crate) mod recorded_request;
 pub(crate) mod reply;
