@@ -1,5 +1,6 @@
 //! When how much of a budget comes back.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ const SLOTS_PER_WINDOW: u32 = 1024;
 
 /// Slots are never shorter than this, which bounds their number for windows of a second and less.
 const MIN_SLOT: Duration = Duration::from_millis(1);
+
+/// Answers that are remembered until something changes. Chosen: a refusal asks two questions, and refusals in a row
+/// are of a few sizes.
+const MEMO_SIZE: usize = 4;
 
 /// Amounts by the instant of their release, with their sum kept.
 ///
@@ -36,6 +41,32 @@ pub(super) struct ReleaseLog {
     sum: u64,
     /// Everything that was to be released until here is gone.
     latest: Moment,
+    memo: Memo,
+}
+
+/// What [`ReleaseLog::instant_freeing`] has answered since the last change, newest first. The log is full when it is
+/// asked, and walking along a thousand entries costs a microsecond for each account.
+#[derive(Debug, Default)]
+struct Memo(Cell<[Option<Remembered>; MEMO_SIZE]>);
+
+/// An amount, and the instant by which it will have been released.
+type Remembered = (u64, Option<Moment>);
+
+impl Memo {
+    fn of(&self, amount: u64, find: impl FnOnce() -> Option<Moment>) -> Option<Moment> {
+        let known = self.0.get();
+        if let Some((_, instant)) = known.iter().flatten().find(|(asked, _)| *asked == amount) {
+            return *instant;
+        }
+        let instant = find();
+        let [first, second, third, _] = known;
+        self.0.set([Some((amount, instant)), first, second, third]);
+        instant
+    }
+
+    fn forget(&mut self) {
+        self.0.set([None; MEMO_SIZE]);
+    }
 }
 
 impl ReleaseLog {
@@ -48,7 +79,7 @@ impl ReleaseLog {
         };
         let slot = i64::try_from(slot.as_micros()).unwrap_or(i64::MAX);
         let latest = Moment::from_unix_micros(i64::MIN);
-        Self { slot, releases: VecDeque::new(), sum: 0, latest }
+        Self { slot, releases: VecDeque::new(), sum: 0, latest, memo: Memo::default() }
     }
 
     /// Drops what is released by `now`; an earlier `now` than the latest seen changes nothing.
@@ -58,6 +89,7 @@ impl ReleaseLog {
             && until <= self.latest
         {
             self.releases.pop_front();
+            self.memo.forget();
             self.sum = self.sum.saturating_sub(amount);
         }
     }
@@ -71,6 +103,7 @@ impl ReleaseLog {
                 Err(place) => self.releases.insert(place, (until, amount)),
             }
             self.sum = self.sum.saturating_add(amount);
+            self.memo.forget();
         }
         until
     }
@@ -83,6 +116,7 @@ impl ReleaseLog {
             self.releases.remove(place);
         }
         self.sum = self.sum.saturating_sub(amount);
+        self.memo.forget();
     }
 
     /// Everything not yet released.
@@ -102,11 +136,13 @@ impl ReleaseLog {
             return Some(self.latest);
         }
         let kept = self.sum.checked_sub(amount)?;
-        if amount <= kept {
-            return passing(self.releases.iter(), amount - 1);
-        }
-        // From the far end: it is the first release that leaves no more than `kept`, which comes sooner from there.
-        passing(self.releases.iter().rev(), kept)
+        self.memo.of(amount, || {
+            if amount <= kept {
+                return passing(self.releases.iter(), amount - 1);
+            }
+            // From the far end: it is the first release that leaves no more than `kept`, which comes sooner from there.
+            passing(self.releases.iter().rev(), kept)
+        })
     }
 
     /// Where that instant stands and what is written there, or where it would stand.
@@ -140,6 +176,8 @@ fn passing<'a>(mut entries: impl Iterator<Item = &'a (Moment, u64)>, amount: u64
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const MINUTE: Span = Span::Sliding(Duration::from_secs(60));
@@ -199,6 +237,37 @@ mod tests {
         assert_eq!(log.instant_freeing(5), Some(at(20)));
         assert_eq!(log.instant_freeing(9), Some(at(20)));
         assert_eq!(log.instant_freeing(10), None);
+    }
+
+    proptest! {
+        /// Whatever was asked before: the answer is that of a walk along what is there now.
+        #[test]
+        fn a_remembered_answer_is_what_a_walk_would_find(
+            steps in proptest::collection::vec((0_u8..4, 1_i64..40, 1_u64..8), 1..80),
+        ) {
+            let mut log = ReleaseLog::new(1_000, &MINUTE);
+            let mut added = Vec::new();
+            for (kind, micros, amount) in steps {
+                match kind {
+                    0 => log.advance(at(micros)),
+                    1 => added.push((log.add(at(micros), amount), amount)),
+                    2 => if let Some((until, amount)) = added.pop().filter(|(until, _)| *until > log.latest) {
+                        log.remove(until, amount);
+                    },
+                    _ => {}
+                }
+                for amount in 1..12 {
+                    let mut freed = 0;
+                    let walked = log.releases.iter().find(|(_, one)| {
+                        freed += one;
+                        freed >= amount
+                    });
+                    let walked = walked.map(|(until, _)| *until);
+                    prop_assert_eq!(log.instant_freeing(amount), walked);
+                    prop_assert_eq!(log.instant_freeing(amount), walked, "asked again");
+                }
+            }
+        }
     }
 
     #[test]
