@@ -84,11 +84,13 @@ pub struct HoldBatch {
 }
 
 impl HoldBatch {
+    /// Whether there is nothing in it but what is inserted.
+    pub fn has_only_new_holds(&self) -> bool {
+        self.changed.is_empty() && self.deleted.is_empty() && self.cooldowns.is_empty()
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.inserted.is_empty()
-            && self.changed.is_empty()
-            && self.deleted.is_empty()
-            && self.cooldowns.is_empty()
+        self.inserted.is_empty() && self.has_only_new_holds()
     }
 }
 

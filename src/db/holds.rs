@@ -168,16 +168,22 @@ fn served_span(
 per_backend! {
     /// Row by row, by statements that stay prepared: on SQLite that costs less than preparing one of as many rows.
     pub(in crate::db) fn write(connection: &mut Connection, batch: &HoldBatch) -> QueryResult<()> {
+        // One statement is a transaction by itself, without two more to be parsed.
+        if let ([row], true) = (batch.inserted.as_slice(), batch.has_only_new_holds()) {
+            return insert(connection, row);
+        }
         connection.transaction(|connection| {
-            for row in &batch.inserted {
-                diesel::insert_into(local_holds::table).values(NewRow::from(row)).execute(connection)?;
-            }
+            batch.inserted.iter().try_for_each(|row| insert(connection, row))?;
             batch.changed.iter().try_for_each(|change| update(connection, change))?;
             for id in &batch.deleted {
                 diesel::delete(local_holds::table.find(id)).execute(connection)?;
             }
             batch.cooldowns.iter().try_for_each(|cooldown| extend(connection, cooldown))
         })
+    }
+
+    fn insert(connection: &mut Connection, row: &HoldRow) -> QueryResult<()> {
+        diesel::insert_into(local_holds::table).values(NewRow::from(row)).execute(connection).map(|_| ())
     }
 
     fn update(connection: &mut Connection, change: &HoldChange) -> QueryResult<()> {

@@ -24,7 +24,10 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// WAL lets commands read while the server writes; with it, NORMAL survives a crash of the process, and a power
 /// cut loses at most the last commits. Source: <https://www.sqlite.org/pragma.html#pragma_synchronous>, read
 /// 2026-11-22.
-const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;";
+/// The log is copied back every 4,000 pages (16 MiB) instead of 1,000: each time it is synced and every page that has
+/// changed is copied once, and with a ledger the same few pages change all the time.
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
+                       PRAGMA wal_autocheckpoint = 4000;";
 
 #[derive(Debug)]
 struct Pragmas {
