@@ -87,7 +87,14 @@ impl fmt::Debug for Moment {
 
 /// Whoever knows what time it is.
 pub trait Clock: Send + Sync + fmt::Debug {
+    /// Runs evenly and never back: for everything that is measured or waited for.
     fn now(&self) -> Moment;
+
+    /// The time of day as the machine has it now, which may be set, and goes on while the machine sleeps: for what
+    /// happens at a time of day. Without a word it is [`Clock::now`].
+    fn wall(&self) -> Moment {
+        self.now()
+    }
 }
 
 /// A clock that every room can hold.
@@ -113,6 +120,11 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that may read the machine's clocks")]
     fn now(&self) -> Moment {
         self.anchor_wall + Instant::now().saturating_duration_since(self.anchor)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that may read the machine's clocks")]
+    fn wall(&self) -> Moment {
+        Moment(Timestamp::now().as_microsecond())
     }
 }
 

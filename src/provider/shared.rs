@@ -173,6 +173,7 @@ impl ProviderShared {
         if let Passage::NotUntil(until) = passage {
             return (Reserved::Now(Answer::Refused(Refusal::NotUntil(until))), None);
         }
+        state.book.follow(now, self.clock.wall());
         let reserved = reserve(now, &mut state.book);
         decision::count(self.metrics(), decision::of_reserved(&reserved));
         let is_refused = matches!(reserved, Reserved::Now(Answer::Refused(_)));

@@ -9,6 +9,7 @@ use super::demand::{AccountIndex, ModelIndex};
 use super::hold::{Hold, Line};
 use super::hold_rule::{Charging, Course};
 use super::layout::{Bound, Layout, LimitIndex};
+use super::time_of_day::TimeOfDay;
 
 /// All accounts of one provider.
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl AccountPool {
 
     pub(super) fn get_mut(&mut self, index: AccountIndex) -> Option<&mut Account> {
         self.accounts.get_mut(index.0)
+    }
+
+    pub(super) fn set_time_of_day(&mut self, now: Moment, time_of_day: TimeOfDay) {
+        let budgets = self.accounts.iter_mut().flat_map(|account| &mut account.budgets);
+        budgets.for_each(|budget| budget.set_time_of_day(now, time_of_day));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Account> {

@@ -18,6 +18,7 @@ use super::remaining::{Left, Remaining};
 use super::snapshot::{BookSnapshot, BudgetSnapshot, CooldownSnapshot};
 use super::spent::Spent;
 use super::terms::Term;
+use super::time_of_day::TimeOfDay;
 
 /// The books of one provider: every limit of every account, and what attempts hold of them.
 ///
@@ -30,6 +31,7 @@ pub struct Book {
     accounts: AccountPool,
     open_holds: usize,
     latest: Moment,
+    time_of_day: TimeOfDay,
 }
 
 impl Book {
@@ -43,6 +45,17 @@ impl Book {
             models: spec.models.iter().map(|model| model.id.clone()).collect(),
             open_holds: 0,
             latest: Moment::from_unix_micros(i64::MIN),
+            time_of_day: TimeOfDay::default(),
+        }
+    }
+
+    /// The time of day at `now` is `wall`. Windows of a calendar go by it; without a word it is `now` itself. It may be
+    /// set either way, and jumps where the machine has slept: nothing comes back early by a step back.
+    pub fn follow(&mut self, now: Moment, wall: Moment) {
+        if let Some(time_of_day) = self.time_of_day.changed(now, wall) {
+            let now = self.catch_up(now);
+            self.time_of_day = time_of_day;
+            self.accounts.set_time_of_day(now, time_of_day);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::domain::limit::{Limit, Unit};
 use super::hold_rule::{self, Charging, Course, Held};
 use super::release_log::ReleaseLog;
 use super::span::Span;
+use super::time_of_day::TimeOfDay;
 
 /// How much of a limit is left, as a share of its maximum: 0 = nothing, `u64::MAX` = all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,8 +52,16 @@ impl Budget {
 
     /// Releases what is due. Comes before every other question.
     pub(super) fn advance(&mut self, now: Moment) {
-        self.scheduled.advance(now);
+        self.scheduled.advance(self.span.own(now));
         self.span.advance(now);
+    }
+
+    /// Calendars go by that time of day from now on. Set forward, what is over by it comes back; set back, nothing comes
+    /// back before the reset that follows by the new time of day, nor sooner than it would have.
+    pub(super) fn set_time_of_day(&mut self, now: Moment, time_of_day: TimeOfDay) {
+        if let Some(by) = self.span.set(time_of_day) {
+            self.scheduled.set_back(self.span.own(now), by, self.span.release(now));
+        }
     }
 
     /// The room that would be left after this course; `None` when it does not fit.
@@ -74,7 +83,7 @@ impl Budget {
             return scheduled;
         }
         let returned = self.freed_by(excess.saturating_sub(self.returnable));
-        let bound_to_hold = self.span.release(now);
+        let bound_to_hold = self.span.moment(self.span.release(now));
         scheduled.min(returned.min(bound_to_hold).max(hold_rule::next_look(now)))
     }
 
@@ -109,7 +118,7 @@ impl Budget {
 
     /// What is held at `now`, for those who only look.
     pub(super) fn held_at(&self, now: Moment) -> u64 {
-        self.in_flight.saturating_add(self.scheduled.sum_at(now))
+        self.in_flight.saturating_add(self.scheduled.sum_at(self.span.own(now)))
     }
 
     /// The share of the limit that is left at `now`, 0 to 1.
@@ -140,6 +149,6 @@ impl Budget {
     }
 
     fn freed_by(&self, amount: u64) -> Moment {
-        self.scheduled.instant_freeing(amount).unwrap_or(Moment::NEVER)
+        self.scheduled.instant_freeing(amount).map_or(Moment::NEVER, |own| self.span.moment(own))
     }
 }

@@ -40,6 +40,7 @@ mod span;
 mod spent;
 mod tenant;
 mod terms;
+mod time_of_day;
 
 #[cfg(test)]
 mod properties;

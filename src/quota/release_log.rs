@@ -119,6 +119,20 @@ impl ReleaseLog {
         self.memo.forget();
     }
 
+    /// The clock of releases was set back by `by`, to `now`. Nothing comes back sooner than it would have, and nothing
+    /// before `at_least`. What was written down for an attempt before is not found again: it stays until then.
+    pub(super) fn set_back(&mut self, now: Moment, by: Duration, at_least: Moment) {
+        self.latest = now;
+        for (until, amount) in std::mem::take(&mut self.releases) {
+            let until = self.rounded_up((until - by).max(at_least));
+            match self.releases.back_mut() {
+                Some((last, sum)) if *last == until => *sum = sum.saturating_add(amount),
+                _ => self.releases.push_back((until, amount)),
+            }
+        }
+        self.memo.forget();
+    }
+
     /// Everything not yet released.
     pub(super) fn sum(&self) -> u64 {
         self.sum

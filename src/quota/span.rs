@@ -6,6 +6,8 @@ use crate::domain::calendar::{Calendar, Period, Reset, Resets};
 use crate::domain::clock::Moment;
 use crate::domain::limit::Window;
 
+use super::time_of_day::TimeOfDay;
+
 /// How far upstream's clock and ours may be apart at a calendar's reset. Source: the contract's guard of 5 s.
 pub(super) const GUARD: Duration = Duration::from_secs(5);
 
@@ -31,7 +33,7 @@ impl Span {
     }
 
     /// The instant from which nothing that upstream counted at `last_count` at the latest is in the same window as
-    /// what it counts from then on.
+    /// what it counts from then on, by the clock of [`Span::own`].
     pub(super) fn release(&self, last_count: Moment) -> Moment {
         match self {
             Self::Sliding(length) => last_count + *length,
@@ -45,6 +47,29 @@ impl Span {
         if let Self::Calendar(calendar) = self {
             calendar.advance(now);
         }
+    }
+
+    /// That moment by the clock that releases go by: a calendar's is the time of day, every other's is even.
+    pub(super) fn own(&self, moment: Moment) -> Moment {
+        match self {
+            Self::Calendar(calendar) => calendar.time_of_day.of(moment),
+            Self::Sliding(_) | Self::InFlight => moment,
+        }
+    }
+
+    /// The moment that is `own` by that clock.
+    pub(super) fn moment(&self, own: Moment) -> Moment {
+        match self {
+            Self::Calendar(calendar) => calendar.time_of_day.moment(own),
+            Self::Sliding(_) | Self::InFlight => own,
+        }
+    }
+
+    /// Goes by that time of day from now on; how far it was set back. Nothing for what has no calendar.
+    pub(super) fn set(&mut self, time_of_day: TimeOfDay) -> Option<Duration> {
+        let Self::Calendar(calendar) = self else { return None };
+        let before = std::mem::replace(&mut calendar.time_of_day, time_of_day);
+        before.ahead_of(time_of_day)
     }
 
     /// No release comes later than this after the last count.
@@ -75,6 +100,7 @@ pub(super) struct CalendarSpan {
     /// The reset that follows this instant, and every one from there to it: asking the calendar takes longer than
     /// all the rest of a decision.
     known: (Moment, Reset),
+    time_of_day: TimeOfDay,
 }
 
 impl CalendarSpan {
@@ -86,18 +112,18 @@ impl CalendarSpan {
             Period::Month => 31 * DAY + DAY + GUARD + GUARD,
         };
         let epoch = Moment::default();
-        Self { longest, known: (epoch, resets.after(epoch)), resets }
+        Self { longest, known: (epoch, resets.after(epoch)), resets, time_of_day: TimeOfDay::default() }
     }
 
     fn advance(&mut self, now: Moment) {
-        let guarded = now + GUARD;
+        let guarded = self.time_of_day.of(now) + GUARD;
         if !self.knows(guarded) {
             self.known = (guarded, self.resets.after(guarded));
         }
     }
 
     fn release(&self, last_count: Moment) -> Moment {
-        let guarded = last_count + GUARD;
+        let guarded = self.time_of_day.of(last_count) + GUARD;
         let reset = if self.knows(guarded) { self.known.1 } else { self.resets.after(guarded) };
         reset.last + GUARD
     }
