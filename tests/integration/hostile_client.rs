@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::support::app::{KEY, TestApp, chat_body, provider};
 use crate::support::fake_upstream::FakeUpstream;
+use crate::support::random::Random;
 use crate::support::raw_client::{RawClient, chat, chat_head};
 use crate::support::reply::{Reply, Step};
 
@@ -282,19 +283,6 @@ async fn a_thousand_idle_connections_disturb_nobody() {
     // The one that was answered stays for its client's next request.
     app.wait_for_client_connections(1).await;
     app.finish().await;
-}
-
-/// Numbers that look random and are the same in every run (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
 }
 
 /// Sends a part of a chat or all of it, perhaps waits for the answer to begin, takes some of it, and leaves in one way
