@@ -172,7 +172,9 @@ impl Process {
         });
         let mut process = Self { child, address: String::new(), log };
         process.address = until("it listens", async || {
+            let ended = process.child.try_wait().unwrap();
             let log = process.log.lock();
+            assert_eq!(ended, None, "it has ended: {log}");
             let (_, address) = log.split_once("listening on http://")?;
             Some(address.split_once('\n')?.0.to_owned())
         })
@@ -180,11 +182,15 @@ impl Process {
         process
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn logged(&self, text: &str) -> bool {
         self.log.lock().contains(text)
     }
 
-    async fn has_logged(&self, text: &str) {
+    pub(crate) async fn has_logged(&self, text: &str) {
         until(text, async || self.logged(text).then_some(())).await;
     }
 

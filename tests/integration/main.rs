@@ -41,6 +41,8 @@ mod shared_ledger;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+mod soak;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod streaming;

@@ -127,6 +127,14 @@ impl TestDatabase {
         }
     }
 
+    /// Keeps every other writer out of an SQLite file until what it answers is dropped.
+    pub(crate) fn hold_write_lock(&self) -> SqliteConnection {
+        let Self::Sqlite(folder) = self else { panic!("rows of Postgres are locked, not all of it") };
+        let mut connection = SqliteConnection::establish(&sqlite_file(folder)).unwrap();
+        connection.batch_execute("PRAGMA busy_timeout = 20000; BEGIN IMMEDIATE").unwrap();
+        connection
+    }
+
     /// Cuts all connections to a Postgres database and keeps it away until it is brought back.
     pub(crate) fn take_away(&self) {
         let Self::Postgres(name) = self else { panic!("a file cannot be taken away") };

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::recorded_request::{RecordedRequest, fill};
@@ -33,10 +34,20 @@ pub(crate) struct FakeUpstream {
 }
 
 struct Shared {
-    script: Mutex<VecDeque<Reply>>,
-    afterwards: Reply,
+    answers: Mutex<Answers>,
     signals: Semaphore,
+    /// Requests that are being answered.
+    under_way: AtomicUsize,
+    hang_up: Notify,
     seen: watch::Sender<Seen>,
+}
+
+/// Where the replies come from.
+enum Answers {
+    /// These, then the last one for ever.
+    Script(VecDeque<Reply>, Reply),
+    /// Made one by one; such an upstream runs for long, and keeps no requests.
+    Made(Box<dyn FnMut() -> Reply + Send>),
 }
 
 /// What happened so far.
@@ -63,10 +74,20 @@ impl FakeUpstream {
 
     /// Answers with the replies of `script`, then with `afterwards` for ever.
     pub(crate) fn start_with(script: impl IntoIterator<Item = Reply>, afterwards: Reply) -> Self {
+        Self::answering(Answers::Script(script.into_iter().collect(), afterwards))
+    }
+
+    /// Answers each request with what `make` makes, and keeps none of them: for tests that last.
+    pub(crate) fn making(make: impl FnMut() -> Reply + Send + 'static) -> Self {
+        Self::answering(Answers::Made(Box::new(make)))
+    }
+
+    fn answering(answers: Answers) -> Self {
         let shared = Arc::new(Shared {
-            script: Mutex::new(script.into_iter().collect()),
-            afterwards,
+            answers: Mutex::new(answers),
             signals: Semaphore::new(0),
+            under_way: AtomicUsize::new(0),
+            hang_up: Notify::new(),
             seen: watch::Sender::new(Seen::default()),
         });
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -107,6 +128,16 @@ impl FakeUpstream {
 
     pub(crate) fn open_connections(&self) -> usize {
         self.shared.seen.borrow().count(ConnectionState::Open)
+    }
+
+    /// How many requests have been read whose answer is not complete, and whose client is still there.
+    pub(crate) fn under_way(&self) -> usize {
+        self.shared.under_way.load(Ordering::Acquire)
+    }
+
+    /// Closes every connection, as a provider closes those that idle.
+    pub(crate) fn hang_up(&self) {
+        self.shared.hang_up.notify_waiters();
     }
 
     /// How many bytes of the steps that go on for ever have been taken, by the client or by the sockets between.
@@ -184,13 +215,32 @@ impl Shared {
 
     /// Records a request and gives the reply that is its turn.
     fn next_reply(&self, request: &RecordedRequest) -> Reply {
-        let reply = self.script.lock().pop_front().unwrap_or_else(|| self.afterwards.clone());
+        let reply = match &mut *self.answers.lock() {
+            Answers::Made(make) => return make().to(request),
+            Answers::Script(script, afterwards) => script.pop_front().unwrap_or_else(|| afterwards.clone()),
+        };
         self.seen.send_modify(|seen| seen.requests.push(request.clone()));
         reply.to(request)
     }
 
     async fn signalled(&self) {
         self.signals.acquire().await.expect("signals are never closed").forget();
+    }
+}
+
+/// Counts a request until it is dropped.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -201,7 +251,11 @@ async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) {
         let connection = shared.opened();
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let state = serve(stream, &shared, connection).await;
+            let hung_up = shared.hang_up.notified();
+            let state = tokio::select! {
+                state = serve(stream, &shared, connection) => state,
+                () = hung_up => ConnectionState::ClosedByUpstream,
+            };
             shared.closed(connection, state);
         });
     }
@@ -222,6 +276,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared, connection: usize) -> Con
         };
         let reply = shared.next_reply(&request);
         let (mut reader, mut writer) = stream.split();
+        let _under_way = UnderWay::begin(&shared.under_way);
         let after = tokio::select! {
             after = perform(&reply, &mut writer, shared) => after,
             () = client_gone(&mut reader, &mut inbox) => return ConnectionState::ClosedByClient,
