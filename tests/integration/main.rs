@@ -33,6 +33,8 @@ mod ledger;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod outage;
+#[cfg(test)]
 mod quota;
 #[cfg(test)]
 mod routing;

@@ -1,0 +1,90 @@
+//! A way to a server that can be closed: the server is well, and nobody reaches it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Open,
+    /// They stay, and nothing comes through, as when a cable is cut.
+    Silent,
+    /// They are closed, and so are new ones at once, as when the server has ended.
+    Closed,
+    /// The proxy ends.
+    Gone,
+}
+
+/// Runs on a thread of its own; dropping it closes everything.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    way: Arc<watch::Sender<Way>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    pub(crate) fn start(target: String) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        listener.set_nonblocking(true).expect("a socket option");
+        let address = listener.local_addr().expect("the port's address");
+        let (way, seen) = watch::channel(Way::Open);
+        let thread = std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(accept(listener, target, seen));
+        });
+        Self { address, way: Arc::new(way), thread: Some(thread) }
+    }
+
+    pub(crate) fn set(&self, way: Way) {
+        self.way.send_replace(way);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.set(Way::Gone);
+        if let Some(thread) = self.thread.take() {
+            // A panic of its own was printed; a second one in a drop would abort the test run.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: std::net::TcpListener, target: String, seen: watch::Receiver<Way>) {
+    let listener = TcpListener::from_std(listener).expect("a listener for the runtime");
+    let mut gone = seen.clone();
+    let accepting = async {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(forward(stream, target.clone(), seen.clone()));
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        _ = gone.wait_for(|way| *way == Way::Gone) => {}
+    }
+}
+
+async fn forward(mut near: TcpStream, target: String, mut way: watch::Receiver<Way>) {
+    let mut closed = way.clone();
+    let forwarding = async {
+        way.wait_for(|way| *way != Way::Silent).await.ok()?;
+        let mut far = TcpStream::connect(&target).await.ok()?;
+        loop {
+            tokio::select! {
+                _ = copy_bidirectional(&mut near, &mut far) => return Some(()),
+                silent = way.wait_for(|way| *way == Way::Silent) => drop(silent.ok()?),
+            }
+            way.wait_for(|way| *way != Way::Silent).await.ok()?;
+        }
+    };
+    tokio::select! {
+        _ = forwarding => {}
+        _ = closed.wait_for(|way| [Way::Closed, Way::Gone].contains(way)) => {}
+    }
+}
