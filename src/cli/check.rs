@@ -9,6 +9,7 @@ use crate::access::{MasterKey, MasterKeyError, Pepper};
 use crate::config::{self, Settings, Sources};
 use crate::db::{self, Store, StoreError, StoreUrl};
 use crate::domain::error_chain::ErrorChain;
+use crate::stats;
 
 /// What `check` ends with when it has found something.
 const FOUND: u8 = 1;
@@ -16,7 +17,9 @@ const FOUND: u8 = 1;
 pub(super) fn run(sources: &Sources) -> Result<(), Failure> {
     let settings = config::load(sources).map_err(|problems| Failure::new(FOUND, problems))?;
     settings.warnings().iter().for_each(|warning| output::note(&format!("warning: {warning}")));
-    let problems = store_problems(&settings);
+    let spool = stats::check_spool(&settings.stats.spool).err();
+    let spool = spool.map(|error| format!("stats.spool: {}", words(&error)));
+    let problems: Vec<_> = store_problems(&settings).into_iter().chain(spool).collect();
     if !problems.is_empty() {
         return Err(Failure::new(FOUND, problems.join("\n")));
     }
@@ -45,7 +48,7 @@ fn store_state(url: &StoreUrl, settings: &Settings) -> Result<Option<Arc<dyn Sto
         output::note(&format!("the store {url} is not there yet; `freellmapi serve` makes it"));
         return Ok(None);
     }
-    let store = db::open(&settings.store.url)?;
+    let store = db::open_as_it_is(&settings.store.url)?;
     let pending = store.pending_migrations()?.len();
     if pending > 0 {
         output::note(&format!("{pending} migrations are pending; `freellmapi migrate` or `serve` runs them"));

@@ -31,7 +31,7 @@ fn taken_or_failed(error: QueryError, taken: StoreError, url: &StoreUrl) -> Stor
 }
 
 macro_rules! implement_store {
-    ($store:ty, $connection:ty, $backend:ident, $name:expr) => {
+    ($store:ty, $connection:ty, $db:ty, $backend:ident, $name:expr) => {
         impl Store for $store {
             fn backend(&self) -> Backend {
                 $name
@@ -44,6 +44,10 @@ macro_rules! implement_store {
             }
 
             fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
+                // To take the lock is to write, and so to make a database of an empty file.
+                if self.ask(|connection| migrations::count(connection, $backend::BOOKKEEPING))? == 0 {
+                    return migrations::all::<$db>($backend::MIGRATIONS).map_err(StoreError::Migration);
+                }
                 $backend::under_migration_lock(self, |connection| {
                     migrations::pending(connection, $backend::MIGRATIONS)
                 })
@@ -211,5 +215,5 @@ macro_rules! implement_store {
     };
 }
 
-implement_store!(SqliteStore, SqliteConnection, sqlite, Backend::Sqlite);
-implement_store!(PostgresStore, PgConnection, postgres, Backend::Postgres);
+implement_store!(SqliteStore, SqliteConnection, diesel::sqlite::Sqlite, sqlite, Backend::Sqlite);
+implement_store!(PostgresStore, PgConnection, diesel::pg::Pg, postgres, Backend::Postgres);

@@ -4,6 +4,10 @@ use std::error::Error;
 
 use diesel::backend::Backend;
 use diesel::migration::{Migration, MigrationSource};
+use diesel::prelude::*;
+use diesel::query_builder::SqlQuery;
+use diesel::query_dsl::LoadQuery;
+use diesel::sql_types::BigInt;
 use diesel_migrations::MigrationHarness;
 
 /// What the migration machinery answers.
@@ -22,12 +26,33 @@ pub(super) fn apply<DB: Backend>(
     Ok(names(&pending))
 }
 
-/// The names of all of `source` that is pending.
+/// The names of all of `source` that is pending. diesel makes its bookkeeping first, if there is none.
 pub(super) fn pending<DB: Backend>(
     connection: &mut impl MigrationHarness<DB>,
     source: impl MigrationSource<DB>,
 ) -> MigrationResult<Vec<String>> {
     connection.pending_migrations(source).map(|pending| names(&pending))
+}
+
+/// The names of all of `source`, in order.
+pub(super) fn all<DB: Backend>(source: impl MigrationSource<DB>) -> MigrationResult<Vec<String>> {
+    let mut names = names(&source.migrations()?);
+    names.sort();
+    Ok(names)
+}
+
+/// What a query says that answers a number called `count`.
+pub(super) fn count<C: Connection>(connection: &mut C, query: &'static str) -> QueryResult<i64>
+where
+    SqlQuery: for<'a> LoadQuery<'a, C, Count>,
+{
+    diesel::sql_query(query).get_result(connection).map(|Count { count }| count)
+}
+
+#[derive(QueryableByName)]
+pub(super) struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
 }
 
 fn names<DB: Backend>(migrations: &[Box<dyn Migration<DB>>]) -> Vec<String> {

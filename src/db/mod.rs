@@ -38,7 +38,7 @@ pub use hold_rows::{
     BlockRow, CooldownRow, CoverageRow, FinishRow, HoldBatch, HoldChange, HoldRow, HoldTarget, ServedSpan,
 };
 pub use keys::{KeyRow, NewKey, Revocation};
-pub use store::{Backend, Store, open, open_impatient};
+pub use store::{Backend, Store, open, open_as_it_is, open_impatient};
 pub use store_lock::{StoreLock, lock_exclusively};
 pub use store_url::{PostgresUrl, StoreUrl};
 pub use tenants::Tenant;

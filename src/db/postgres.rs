@@ -35,6 +35,10 @@ const SETTINGS: &str = "SET statement_timeout = '30s'";
 /// Names the lock around migrations; such locks are private to one database. Chosen: our name.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"freellma");
 
+/// Counts the tables in which diesel keeps what was applied: one, or none before the first migration.
+pub(super) const BOOKKEEPING: &str = "SELECT count(*) AS count FROM (SELECT to_regclass('__diesel_schema_migrations') AS name) found \
+     WHERE name IS NOT NULL";
+
 #[derive(Debug)]
 struct Settings;
 

@@ -29,14 +29,20 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
                        PRAGMA wal_autocheckpoint = 4000;";
 
+/// Counts the tables in which diesel keeps what was applied: one, or none before the first migration.
+pub(super) const BOOKKEEPING: &str =
+    "SELECT count(*) AS count FROM sqlite_schema WHERE name = '__diesel_schema_migrations'";
+
 #[derive(Debug)]
 struct Pragmas {
     patience: Duration,
+    /// What follows the patience.
+    others: &'static str,
 }
 
 impl Pragmas {
     fn text(&self) -> String {
-        format!("PRAGMA busy_timeout = {}; {PRAGMAS}", self.patience.as_millis())
+        format!("PRAGMA busy_timeout = {}; {}", self.patience.as_millis(), self.others)
     }
 }
 
@@ -48,12 +54,20 @@ impl CustomizeConnection<SqliteConnection, PoolError> for Pragmas {
 
 /// Opens the file, made with its folder if need be. Its connections wait for other writers up to `patience`.
 pub(super) fn open(path: PathBuf, patience: Duration) -> Result<SqliteStore, StoreError> {
+    StoreUrl::Sqlite(path.clone()).create_folder()?;
+    open_with(path, Pragmas { patience, others: PRAGMAS })
+}
+
+/// Opens a file that is there, and leaves it in the journal mode that it is in: that is kept in the file.
+pub(super) fn open_as_it_is(path: PathBuf) -> Result<SqliteStore, StoreError> {
+    open_with(path, Pragmas { patience: PATIENCE, others: "PRAGMA foreign_keys = ON;" })
+}
+
+fn open_with(path: PathBuf, pragmas: Pragmas) -> Result<SqliteStore, StoreError> {
     let url = StoreUrl::Sqlite(path.clone());
-    url.create_folder()?;
     let Some(address) = path.to_str() else {
         return Err(StoreError::BadUrl(format!("{} is not UTF-8", path.display())));
     };
-    let pragmas = Pragmas { patience };
     probe(address, &pragmas.text()).map_err(|reason| unreachable(&url, &reason))?;
     Ok(PooledStore::new(url, address.to_owned(), Box::new(pragmas)))
 }

@@ -44,6 +44,17 @@ pub fn open_impatient(url: &str, patience: Duration) -> Result<Arc<dyn Store>, S
     open_waiting(url, patience)
 }
 
+/// The same for one who only looks: nothing is made, and a file stays as it is.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as_it_is(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    match StoreUrl::parse(url)? {
+        StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::open_as_it_is(path)?)),
+        StoreUrl::Postgres(url) => Ok(Arc::new(postgres::open(url)?)),
+    }
+}
+
 fn open_waiting(url: &str, patience: Duration) -> Result<Arc<dyn Store>, StoreError> {
     match StoreUrl::parse(url)? {
         StoreUrl::Sqlite(path) => Ok(Arc::new(sqlite::open(path, patience)?)),
@@ -66,7 +77,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`StoreError::Migration`]; of the one that failed nothing is kept, those before it may stay applied.
     fn migrate(&self) -> Result<Vec<String>, StoreError>;
 
-    /// The names of the migrations that are not applied yet, in order.
+    /// The names of the migrations that are not applied yet, in order. Changes nothing.
     fn pending_migrations(&self) -> Result<Vec<String>, StoreError>;
 
     /// Asks the least that proves the store answers.

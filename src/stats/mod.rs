@@ -15,3 +15,11 @@ pub use actor::{StatsActor, StatsPlan};
 pub use completion::{Completion, Witness};
 pub use messages::{Flush, Flushed, ObserveStats, Records, StatsSnapshot};
 pub use recorder::{LostEvents, OpenRequests, Recorder};
+
+/// Whether the statistics' spool could be used at `folder`; leaves nothing there. Blocks.
+///
+/// # Errors
+/// What the disk says, for a person.
+pub fn check_spool(folder: &std::path::Path) -> Result<(), impl std::error::Error + use<>> {
+    spool::probe(folder)
+}

@@ -10,6 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::support::database::TestDatabase;
+
 /// The program in a folder of its own, without anything of the environment.
 fn program(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_freellmapi"));
@@ -197,6 +199,36 @@ fn a_check_changes_nothing() {
     let check = run(folder.path(), &["check"]);
     assert_eq!(code(&check), 0, "{}", err(&check));
     assert_eq!(files(folder.path()), sealed);
+}
+
+#[test]
+fn a_check_leaves_a_store_that_was_never_migrated_as_it_is() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    let file = folder.path().join("data/freellmapi.db");
+    fs::write(&file, "").unwrap();
+    let before = files(folder.path());
+    let check = run(folder.path(), &["check"]);
+    assert_eq!(code(&check), 0, "{}", err(&check));
+    assert!(err(&check).contains("migrations are pending"), "{}", err(&check));
+    assert_eq!(files(folder.path()), before);
+
+    let database = TestDatabase::empty_postgres();
+    let variables = [("DATABASE_URL", database.url()), ("FREELLMAPI_MASTER_KEY", "5a".repeat(32))];
+    let check = program(folder.path()).arg("check").envs(variables).output().unwrap();
+    assert_eq!(code(&check), 0, "{}", err(&check));
+    assert!(err(&check).contains("migrations are pending"), "{}", err(&check));
+    let all = "SELECT tablename::text AS value FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(database.texts(all, all), [""; 0]);
+}
+
+#[test]
+fn a_check_tells_of_a_spool_that_cannot_be_written() {
+    let folder = folder();
+    fs::write(folder.path().join("spool.toml"), "[stats]\nspool = \"spool.toml/spool\"\n").unwrap();
+    let check = run(folder.path(), &["--config", "spool.toml", "check"]);
+    assert_eq!(code(&check), 1, "{}", err(&check));
+    assert!(err(&check).contains("stats.spool: spool.toml/spool cannot be written"), "{}", err(&check));
 }
 
 #[test]

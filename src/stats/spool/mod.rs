@@ -13,7 +13,9 @@ mod disk;
 mod error;
 mod index;
 mod line;
+mod probe;
 mod slot;
 
 pub(super) use disk::{Spool, SpoolState};
 pub(super) use error::SpoolError;
+pub(super) use probe::probe;
