@@ -41,6 +41,11 @@ pub enum GatewayError {
     /// 429: the tenant's own limit has room again after this time.
     #[error("rate limit exceeded: a limit of this key's tenant is used up")]
     OwnLimit { retry_after: Duration },
+    /// 429: it waited for capacity as long as it may.
+    #[error(
+        "rate limit exceeded: no provider that could answer had room in time; the request was number {queue_position} in the queue"
+    )]
+    WaitedInVain { retry_after: Duration, queue_position: usize },
     /// 503: nobody can answer.
     #[error("{message}")]
     Unavailable { message: String, retry_after: Duration },
@@ -94,7 +99,7 @@ impl GatewayError {
             Self::MethodNotAllowed { .. } => 405,
             Self::BodyTimeout => 408,
             Self::BodyTooLarge { .. } => 413,
-            Self::NoCapacity { .. } | Self::OwnLimit { .. } => 429,
+            Self::NoCapacity { .. } | Self::WaitedInVain { .. } | Self::OwnLimit { .. } => 429,
             Self::Internal => 500,
             Self::Unavailable { .. } => 503,
         }
@@ -103,7 +108,9 @@ impl GatewayError {
     /// How the request ends in the statistics.
     pub fn outcome(&self) -> Outcome {
         match self.plain() {
-            Self::NoCapacity { .. } | Self::OwnLimit { .. } => Outcome::NoCapacity,
+            Self::NoCapacity { .. } | Self::WaitedInVain { .. } | Self::OwnLimit { .. } => {
+                Outcome::NoCapacity
+            }
             Self::Unavailable { .. } => Outcome::Unavailable,
             Self::Internal => Outcome::Internal,
             _ => Outcome::Rejected,
@@ -114,8 +121,17 @@ impl GatewayError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self.plain() {
             Self::NoCapacity { retry_after }
+            | Self::WaitedInVain { retry_after, .. }
             | Self::OwnLimit { retry_after }
             | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    /// The place in the queue of a request that waited in vain, from 1.
+    pub fn queue_position(&self) -> Option<usize> {
+        match self.plain() {
+            Self::WaitedInVain { queue_position, .. } => Some(*queue_position),
             _ => None,
         }
     }

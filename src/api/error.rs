@@ -89,6 +89,9 @@ fn original(error: &GatewayError) -> Value {
     if let (details @ [_, ..], Some(object)) = (error.details(), value.as_object_mut()) {
         object.insert("details".to_owned(), details.into());
     }
+    if let (Some(position), Some(object)) = (error.queue_position(), value.as_object_mut()) {
+        object.insert("queue_position".to_owned(), position.into());
+    }
     value
 }
 
@@ -110,9 +113,9 @@ fn openai(error: &GatewayError) -> Value {
         }
         GatewayError::BodyTooLarge { .. } => ("invalid_request_error", None, Some("request_too_large")),
         GatewayError::BodyTimeout => ("invalid_request_error", None, Some("request_timeout")),
-        GatewayError::NoCapacity { .. } | GatewayError::OwnLimit { .. } => {
-            ("requests", None, Some("rate_limit_exceeded"))
-        }
+        GatewayError::NoCapacity { .. }
+        | GatewayError::WaitedInVain { .. }
+        | GatewayError::OwnLimit { .. } => ("requests", None, Some("rate_limit_exceeded")),
         GatewayError::Unavailable { .. } => ("server_error", None, Some("service_unavailable")),
         // What explains another error has been taken off.
         GatewayError::Internal | GatewayError::Explained { .. } => {
@@ -133,6 +136,18 @@ mod tests {
         assert_eq!(value["code"], 429);
         assert_eq!(value["retry_after"], 60);
         assert!(value["error"].is_string());
+    }
+
+    #[test]
+    fn who_waited_in_vain_is_told_its_place_in_the_queue() {
+        let error =
+            GatewayError::WaitedInVain { retry_after: Duration::from_millis(2_500), queue_position: 7 };
+        assert_eq!(original(&error)["queue_position"], 7);
+        assert_eq!(original(&error)["retry_after"], 3);
+        let value = openai(&error);
+        assert!(value["error"]["message"].as_str().unwrap().contains("number 7"), "{value}");
+        let at_once = GatewayError::NoCapacity { retry_after: Duration::from_secs(1) };
+        assert_eq!(original(&at_once).get("queue_position"), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::access::{
 use crate::api::{self, Permits, Readiness};
 use crate::config::Settings;
 use crate::db::{self, Backend, Store, StoreError, StoreLock};
-use crate::dispatcher::{Conversations, Dispatcher, Waiting};
+use crate::dispatcher::{Conversations, Dispatcher, WaitRoom};
 use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
@@ -156,10 +156,13 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         })
     };
     start_refresher(&background, &store, &gate, &books, &clock);
+    let max_waiting = settings.dispatch.max_waiting;
+    let wait_room = WaitRoom::new(&catalog, max_waiting, Arc::clone(&clock), panics.clone());
+    background.spawn(wait_room.clone().keep_time());
 
     let wiring = Wiring {
         started_at: clock.now(),
-        shared: share(&catalog, &clock, &panics, (ledger.as_ref(), &metrics))?,
+        shared: share(&catalog, &clock, &panics, &wait_room, (ledger.as_ref(), &metrics))?,
         metrics,
         panics,
         catalog,
@@ -169,7 +172,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         clock,
         tls,
         stats: stats.clone(),
-        waiting: Waiting::default(),
+        wait_room,
         conversations: Conversations::default(),
         permits: Permits::new(settings.server.max_in_flight),
         readiness: Readiness::default(),
@@ -360,10 +363,12 @@ fn share(
     catalog: &Catalog,
     clock: &SharedClock,
     panics: &Panics,
+    wait_room: &WaitRoom,
     (ledger, metrics): (Option<&LocalLedger>, &Metrics),
 ) -> Result<Vec<Arc<ProviderShared>>, MetricsError> {
-    let share = |spec: &Arc<ProviderSpec>| {
-        let mut shared = ProviderShared::new(Arc::clone(spec), Arc::clone(clock), panics.clone());
+    let share = |(position, spec): (usize, &Arc<ProviderSpec>)| {
+        let shared = ProviderShared::new(Arc::clone(spec), Arc::clone(clock), panics.clone());
+        let mut shared = shared.telling(wait_room.freed(position));
         // Who cannot be asked has nothing to count.
         if spec.is_usable() {
             shared = shared.with_metrics(metrics.provider(spec)?);
@@ -374,5 +379,5 @@ fn share(
             None => shared,
         }))
     };
-    catalog.providers().iter().map(share).collect()
+    catalog.providers().iter().enumerate().map(share).collect()
 }

@@ -12,7 +12,7 @@ use actix_web::rt::time::timeout;
 
 use crate::access::Gate;
 use crate::api::Permits;
-use crate::dispatcher::Waiting;
+use crate::dispatcher::WaitRoom;
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::ids::ProviderId;
 use crate::domain::panics::Panics;
@@ -35,7 +35,7 @@ pub(super) struct Sources {
     pub(super) providers: Vec<Observed>,
     pub(super) permits: Permits,
     pub(super) permits_max: usize,
-    pub(super) waiting: Waiting,
+    pub(super) wait_room: WaitRoom,
     pub(super) panics: Panics,
     pub(super) gate: Arc<Gate>,
     pub(super) clock: SharedClock,
@@ -111,7 +111,7 @@ impl Sources {
 
     /// Those who wait for capacity, whoever keeps them.
     fn queue(&self, sheet: &mut Sheet) {
-        sheet.gauges(&telemetry::QUEUE_DEPTH, [([], self.waiting.count() as f64)]);
+        sheet.gauges(&telemetry::QUEUE_DEPTH, [([], self.wait_room.waiting() as f64)]);
     }
 }
 

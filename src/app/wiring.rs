@@ -18,7 +18,7 @@ use crate::api::{self, Edge, EdgeSettings, Permits, Readiness, Scrape};
 use crate::config::Settings;
 use crate::db::Store;
 use crate::dispatcher::{
-    Conversations, Dispatcher, DispatcherHandle, DispatcherSettings, Roster, Router, StartProvider, Waiting,
+    Conversations, Dispatcher, DispatcherHandle, DispatcherSettings, Roster, Router, StartProvider, WaitRoom,
 };
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::panics::Panics;
@@ -47,7 +47,7 @@ pub(super) struct Wiring {
     pub(super) clock: SharedClock,
     pub(super) tls: TlsConfig,
     pub(super) stats: Addr<StatsActor>,
-    pub(super) waiting: Waiting,
+    pub(super) wait_room: WaitRoom,
     pub(super) conversations: Conversations,
     pub(super) panics: Panics,
     pub(super) metrics: Arc<Metrics>,
@@ -125,7 +125,7 @@ impl Wiring {
             providers: usable.map(|(shared, spec)| Observed::new(spec, Arc::clone(shared))).collect(),
             permits: self.permits.clone(),
             permits_max: self.settings.server.max_in_flight,
-            waiting: self.waiting.clone(),
+            wait_room: self.wait_room.clone(),
             panics: self.panics.clone(),
             gate: Arc::clone(&self.gate),
             clock: Arc::clone(&self.clock),
@@ -146,7 +146,7 @@ impl Wiring {
             Roster::start(starters.collect()),
             Arc::clone(&self.clock),
             self.dispatcher_settings(),
-            self.waiting.clone(),
+            self.wait_room.clone(),
             self.books.clone(),
             self.panics.clone(),
         );
@@ -170,7 +170,6 @@ impl Wiring {
         DispatcherSettings {
             strategy: dispatch.strategy,
             max_wait: dispatch.max_wait,
-            max_waiting: dispatch.max_waiting,
             max_attempts: dispatch.max_attempts,
         }
     }

@@ -1,23 +1,26 @@
 //! The dispatcher of one worker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, MessageResult};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult};
+use actix_web::rt::time::sleep;
+use tokio::sync::oneshot;
 
 use super::course::{self, Step};
-use super::messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, RefusalSnapshot, Resume};
+use super::messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, RefusalSnapshot, Resume, Woken};
+use super::reasons::{reason_of, reason_of_shut};
 use super::refusals::{Refusal as Refused, Refusals};
 use super::roster::Roster;
 use super::router::Router;
 use super::tenant_units;
+use super::wait_room::{Arrival, Cause, Door, Notice, Shut, Size, WaitRoom};
 use crate::domain::chat::{ModelSelector, Strategy};
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::panics::Panics;
 use crate::domain::usage::Outcome;
 use crate::error::GatewayError;
-use crate::provider::{Job, Returned, Route, Try, Verdict};
+use crate::provider::{Job, ProviderActor, Returned, Route, Try, Verdict};
 use crate::quota::{Refusal, TenantBooks};
 use crate::routing::{Plan, Target, WhyNot};
 
@@ -30,20 +33,8 @@ pub struct DispatcherSettings {
     pub strategy: Strategy,
     /// The longest wait for capacity.
     pub max_wait: Duration,
-    /// Requests that may wait for capacity at once, in the whole process.
-    pub max_waiting: usize,
     /// Upstream calls for one request.
     pub max_attempts: u32,
-}
-
-/// How many requests wait for capacity, counted over all workers.
-#[derive(Clone, Debug, Default)]
-pub struct Waiting(Arc<AtomicUsize>);
-
-impl Waiting {
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// Turns one request into attempts; parent of its worker's provider actors.
@@ -52,7 +43,7 @@ pub struct Dispatcher {
     roster: Roster,
     clock: SharedClock,
     settings: DispatcherSettings,
-    waiting: Waiting,
+    wait_room: WaitRoom,
     books: TenantBooks,
     panics: Panics,
     refusals: Refusals,
@@ -64,11 +55,11 @@ impl Dispatcher {
         roster: Roster,
         clock: SharedClock,
         settings: DispatcherSettings,
-        waiting: Waiting,
+        wait_room: WaitRoom,
         books: TenantBooks,
         panics: Panics,
     ) -> Self {
-        Self { router, roster, clock, settings, waiting, books, panics, refusals: Refusals::default() }
+        Self { router, roster, clock, settings, wait_room, books, panics, refusals: Refusals::default() }
     }
 
     /// A turn that panics costs the request that it was about: its job is dropped, which tells its client.
@@ -99,16 +90,23 @@ impl Dispatcher {
         match self.plan(&mut job) {
             Ok(plan) => {
                 job.route.plan = plan;
-                let now = self.clock.now();
-                match tenant_units::take(&mut job, &self.books, now) {
-                    Ok(()) => self.step(job, context),
-                    Err(refusal) => {
-                        let step = course::own_limit(&job.route, &refusal, now);
-                        self.follow(step, job, context);
-                    }
-                }
+                self.take_units(job, context);
             }
             Err(error) => self.refuse(job, error),
+        }
+    }
+
+    /// Goes on with the units of the tenant's own limits; without them the job waits for those, or ends.
+    fn take_units(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
+        let now = self.clock.now();
+        match tenant_units::take(&mut job, &self.books, now) {
+            Ok(()) => self.step(job, context),
+            Err(refusal) => {
+                // Whoever can use no provider's room stands in nobody's line.
+                job.route.seat = None;
+                let step = course::own_limit(&job.route, &refusal, now);
+                self.follow(step, job, context);
+            }
         }
     }
 
@@ -116,6 +114,10 @@ impl Dispatcher {
         if let Some(asked) = job.route.asked {
             job.route.why_not.note(asked, reason_of(&verdict));
         }
+        if matches!(verdict, Verdict::Failed(_)) {
+            job.route.seat = None;
+        }
+        self.widen(&mut job);
         let end = match verdict {
             Verdict::Refused(refusal) => {
                 course::note_refusal(&mut job.route, &refusal);
@@ -140,21 +142,38 @@ impl Dispatcher {
         }
     }
 
+    /// What was offered to the job, and was its own already, has come to nothing: all other candidates come into
+    /// question again.
+    fn widen(&mut self, job: &mut Job) {
+        if job.route.seat.is_none() && std::mem::take(&mut job.route.is_offered) {
+            course::forget(&mut job.route);
+            let asked: Vec<Target> = job.route.asked.into_iter().collect();
+            job.route.plan = self.plan(job).unwrap_or_default().without(&asked);
+        }
+    }
+
     fn step(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
         if job.reply.is_closed() {
             return job.completion.finish(Outcome::ClientLeft);
         }
-        let step = course::next_step(&mut job.route, self.clock.now());
-        self.follow(step, job, context);
+        loop {
+            match course::next_step(&mut job.route, self.clock.now()) {
+                Step::Ask(target) => {
+                    if let Some(provider) = self.provider_for(&mut job, target) {
+                        let back = context.address().recipient();
+                        return provider.do_send(Try { job, model: target.model, back });
+                    }
+                }
+                step => return self.follow(step, job, context),
+            }
+        }
     }
 
-    fn follow(&mut self, step: Step, mut job: Box<Job>, context: &mut Context<Self>) {
+    fn follow(&mut self, step: Step, job: Box<Job>, context: &mut Context<Self>) {
         match step {
-            Step::Ask(target) => self.ask(job, target, context),
-            Step::Wait { until, room_at } => {
-                tenant_units::put_back(&mut job);
-                self.wait(job, until, room_at, context);
-            }
+            Step::Ask(_) => self.step(job, context),
+            Step::Wait => self.wait(job, context),
+            Step::WaitApart { until, room_at } => self.wait_apart(job, until, room_at, context),
             Step::Refuse(error) => self.refuse(job, error),
         }
     }
@@ -185,61 +204,142 @@ impl Dispatcher {
         }
     }
 
-    fn ask(&mut self, mut job: Box<Job>, target: Target, context: &mut Context<Self>) {
-        match self.roster.child(target.provider, self.clock.now()) {
+    /// The provider's actor, if the job may ask there now; else the job's route knows why not.
+    fn provider_for(&mut self, job: &mut Job, target: Target) -> Option<Addr<ProviderActor>> {
+        if job.route.seat.is_none() && !self.may_pass(job, target) {
+            return None;
+        }
+        let now = self.clock.now();
+        match self.roster.child(target.provider, now) {
             Ok(provider) => {
-                self.router.note_asked(&job, target, self.clock.now());
-                provider.do_send(Try { job, model: target.model, back: context.address().recipient() });
+                self.router.note_asked(job, target, now);
+                Some(provider)
             }
             Err(not_before) => {
                 job.route.why_not.note(target, WhyNot::Off(not_before));
                 course::note_refusal(&mut job.route, &Refusal::NotUntil(not_before));
-                self.step(job, context);
+                None
             }
         }
     }
 
-    /// Comes back to the request when capacity should be there; ends it at once when its client leaves.
-    fn wait(&self, mut job: Box<Job>, until: Moment, room_at: Moment, context: &Context<Self>) {
-        let now = self.clock.now();
-        if self.waiting.0.fetch_add(1, Ordering::Relaxed) >= self.settings.max_waiting {
-            self.waiting.0.fetch_sub(1, Ordering::Relaxed);
-            return job.refuse(GatewayError::NoCapacity { retry_after: room_at.saturating_since(now) });
+    /// Whether nobody who waits was there before.
+    fn may_pass(&self, job: &mut Job, target: Target) -> bool {
+        let route = &mut job.route;
+        match self.wait_room.at_door(target, &Size::of(&job.request)) {
+            Door::Free { round } => {
+                route.round = round;
+                return true;
+            }
+            Door::Shut { shut: Shut { until, cause }, round } => {
+                route.round = round;
+                match cause {
+                    Cause::Full => course::note_refusal(route, &Refusal::NotUntil(until)),
+                    Cause::Off => course::note_off(route, until),
+                    Cause::LedgerAway => course::note_ledger_away(route, until),
+                }
+                route.why_not.note(target, reason_of_shut(cause, until));
+            }
+            Door::Behind => {
+                course::note_behind(route);
+                route.why_not.note(target, WhyNot::Behind);
+            }
         }
-        let seat = Seat(self.waiting.clone());
-        let pause = until.saturating_since(now);
-        let myself = context.address();
-        let clock = Arc::clone(&self.clock);
+        false
+    }
+
+    /// Has the job wait for a notice of the wait room; ends it at once when its client leaves.
+    fn wait(&mut self, mut job: Box<Job>, context: &Context<Self>) {
+        tenant_units::put_back(&mut job);
+        let since = self.clock.now();
+        let woken = match self.seat(&mut job, since) {
+            Ok(woken) => woken,
+            Err(error) => return self.refuse(job, error),
+        };
+        let woken = async { woken.await.map_or(Woken::Forgotten, Woken::Told) };
+        self.come_back(job, since, woken, context);
+    }
+
+    /// Has the job wait for its tenant's own limits until then.
+    fn wait_apart(&mut self, job: Box<Job>, until: Moment, room_at: Moment, context: &Context<Self>) {
+        let since = self.clock.now();
+        match self.wait_room.sit_apart(job.completion.tenant(), job.request.policy.weight) {
+            Ok(place) => {
+                let pause = until.saturating_since(since);
+                let woken = async move {
+                    sleep(pause).await;
+                    drop(place);
+                    Woken::InTime
+                };
+                self.come_back(job, since, woken, context);
+            }
+            Err(over) => {
+                let retry_after = room_at.saturating_since(since).max(over.retry_after);
+                self.refuse(job, GatewayError::OwnLimit { retry_after });
+            }
+        }
+    }
+
+    /// Takes the job back when it is `woken`.
+    fn come_back(
+        &self,
+        mut job: Box<Job>,
+        since: Moment,
+        woken: impl Future<Output = Woken> + 'static,
+        context: &Context<Self>,
+    ) {
+        let (myself, clock) = (context.address(), Arc::clone(&self.clock));
         actix::spawn(async move {
-            let _seat = seat;
             tokio::select! {
                 biased;
                 () = job.reply.closed() => job.completion.finish(Outcome::ClientLeft),
-                () = actix_web::rt::time::sleep(pause) => {
-                    job.route.waited += clock.now().saturating_since(now);
-                    myself.do_send(Resume(job));
+                woken = woken => {
+                    job.route.waited += clock.now().saturating_since(since);
+                    myself.do_send(Resume { job, woken });
                 }
             }
         });
     }
-}
 
-/// A place among those who wait; given up by drop.
-struct Seat(Waiting);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    /// Seats the job, or gives it its place back.
+    fn seat(&self, job: &mut Job, now: Moment) -> Result<oneshot::Receiver<Notice>, GatewayError> {
+        let declined = std::mem::take(&mut job.route.declined);
+        if let Some(seat) = &job.route.seat {
+            let woken = self.wait_room.back(seat, &declined);
+            return woken.map_err(|no_seat| course::end_of_wait(&mut job.route, no_seat, now));
+        }
+        let arrival = Arrival {
+            number: job.route.place,
+            tenant: job.completion.tenant(),
+            weight: job.request.policy.weight.max(1),
+            size: Size::of(&job.request),
+            deadline: job.route.wait_until,
+            declined,
+        };
+        let (seat, woken) = self.wait_room.park(arrival).map_err(|over| {
+            let room_in = job.route.room_at.map(|room_at| room_at.saturating_since(now));
+            GatewayError::NoCapacity { retry_after: room_in.unwrap_or_default().max(over.retry_after) }
+        })?;
+        job.route.place = Some(seat.number());
+        job.route.seat = Some(seat);
+        Ok(woken)
     }
-}
 
-fn reason_of(verdict: &Verdict) -> WhyNot {
-    match verdict {
-        Verdict::Refused(Refusal::NotUntil(instant)) => WhyNot::NotUntil(*instant),
-        Verdict::Refused(Refusal::TooLarge) => WhyNot::TooLarge,
-        Verdict::LedgerAway(until) => WhyNot::LedgerAway(*until),
-        Verdict::Off(until) => WhyNot::Off(*until),
-        Verdict::Failed(failure) => WhyNot::Failed(failure.kind),
+    /// Follows what has ended the wait.
+    fn resume(&mut self, Resume { mut job, woken }: Resume, context: &mut Context<Self>) {
+        match woken {
+            Woken::Told(Notice::Offer { targets, round }) => {
+                course::take_offer(&mut job.route, &targets, round);
+                self.take_units(job, context);
+            }
+            Woken::Told(Notice::Over(over)) => self.refuse(job, course::waited_in_vain(over)),
+            Woken::InTime => {
+                course::forget(&mut job.route);
+                job.route.is_offered = false;
+                self.begin(job, context);
+            }
+            Woken::Forgotten => self.refuse(job, GatewayError::Internal),
+        }
     }
 }
 
@@ -281,10 +381,8 @@ impl Handler<Returned> for Dispatcher {
 impl Handler<Resume> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, Resume(mut job): Resume, context: &mut Self::Context) {
-        (job.route.room_at, job.route.off_until) = (None, None);
-        job.route.is_ledger_away = false;
-        self.survive(|dispatcher| dispatcher.begin(job, context));
+    fn handle(&mut self, resume: Resume, context: &mut Self::Context) {
+        self.survive(|dispatcher| dispatcher.resume(resume, context));
     }
 }
 
@@ -292,8 +390,10 @@ impl Handler<ObserveDispatcher> for Dispatcher {
     type Result = MessageResult<ObserveDispatcher>;
 
     fn handle(&mut self, _: ObserveDispatcher, _: &mut Self::Context) -> Self::Result {
+        let wait_room = self.wait_room.snapshot();
         MessageResult(DispatcherSnapshot {
-            waiting: self.waiting.count(),
+            waiting: wait_room.waiting,
+            wait_room,
             panics: self.panics.count(),
             children: self.roster.snapshot(),
             refusals: self.refusals.iter().map(|refused| self.snapshot_of(refused)).collect(),

@@ -2,25 +2,37 @@
 
 use std::time::Duration;
 
+use super::wait_room::{NoSeat, Over};
 use crate::domain::clock::Moment;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::error::{DEFAULT_RETRY_AFTER, GatewayError};
-use crate::provider::Route;
+use crate::provider::{Declined, Route, Said};
 use crate::quota::Refusal;
-use crate::routing::{Next, NoPlan, Target, after_failure};
+use crate::routing::{Next, NoPlan, Plan, Target, after_failure};
 
-/// While a request waits it asks again this often: what is in flight may end sooner than its window.
+/// When to come back where others wait who were before and no candidate says when. Chosen: they may be served at once.
+const BEHIND_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A book that has attempts in flight says "ask again in a second" (`Book::reserve`), because their end may give room
+/// at any time. So an instant within the next second is no reason not to wait for less.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+
+/// While a request waits for its tenant's own limit it asks again this often: what is in flight may end sooner than its
+/// window.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A wait is at least this long, so that a refusal that is over at once cannot spin.
+/// Such a wait is at least this long, so that a refusal that is over at once cannot spin.
 const WAIT_MIN: Duration = Duration::from_millis(5);
 
 /// The next step of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Ask(Target),
-    /// Come back at `until`; room is expected at `room_at`.
-    Wait {
+    /// Room is expected in time.
+    Wait,
+    /// Nothing stands in the way but the tenant's own limits: come back at `until`; they are expected to have room at
+    /// `room_at`.
+    WaitApart {
         until: Moment,
         room_at: Moment,
     },
@@ -30,8 +42,17 @@ pub(super) enum Step {
 /// The candidate that was asked has no room.
 pub(super) fn note_refusal(route: &mut Route, refusal: &Refusal) {
     match refusal {
-        Refusal::NotUntil(instant) => note_room(route, *instant),
-        Refusal::TooLarge => route.is_too_large = true,
+        Refusal::NotUntil(instant) => {
+            note_room(route, *instant);
+            note_said(route, Said::Full { until: *instant, round: route.round });
+        }
+        Refusal::TooLarge => {
+            route.is_too_large = true;
+            // Who has not waited yet need not wait for it.
+            if route.seat.is_some() {
+                note_said(route, Said::TooLarge);
+            }
+        }
     }
 }
 
@@ -39,11 +60,60 @@ pub(super) fn note_refusal(route: &mut Route, refusal: &Refusal) {
 pub(super) fn note_ledger_away(route: &mut Route, until: Moment) {
     note_room(route, until);
     route.is_ledger_away = true;
+    note_said(route, Said::LedgerAway { until });
+}
+
+/// Others wait for the candidate that was to be asked.
+pub(super) fn note_behind(route: &mut Route) {
+    route.is_behind = true;
+    let behind = route.asked.map(|target| Declined { target, said: None });
+    route.declined.extend(behind);
 }
 
 /// The candidate that was asked is off until then.
 pub(super) fn note_off(route: &mut Route, until: Moment) {
     route.off_until = Some(route.off_until.map_or(until, |earliest| earliest.min(until)));
+    note_said(route, Said::Off { until, round: route.round });
+}
+
+/// These candidates, and no others, are asked next.
+pub(super) fn take_offer(route: &mut Route, targets: &[Target], round: u64) {
+    forget(route);
+    route.ledgers_until = None;
+    route.round = round;
+    route.is_offered = true;
+    route.plan = Plan::default();
+    targets.iter().rev().for_each(|target| route.plan.again(*target));
+}
+
+/// The wait room does not let the request wait on: the error to end with.
+pub(super) fn end_of_wait(route: &mut Route, no_seat: NoSeat, now: Moment) -> GatewayError {
+    match no_seat {
+        NoSeat::Over(over) => waited_in_vain(over),
+        NoSeat::InVain { room_at, off_until } => {
+            (route.room_at, route.off_until) = (room_at, off_until);
+            refusal(route, now)
+        }
+    }
+}
+
+pub(super) fn waited_in_vain(over: Over) -> GatewayError {
+    if over.is_ledger_away {
+        return ledger_away(over.retry_after);
+    }
+    GatewayError::WaitedInVain { retry_after: over.retry_after, queue_position: over.position }
+}
+
+/// Forgets what candidates have said: they are about to be asked again.
+pub(super) fn forget(route: &mut Route) {
+    (route.room_at, route.off_until) = (None, None);
+    (route.is_behind, route.is_ledger_away) = (false, false);
+    route.declined.clear();
+}
+
+fn note_said(route: &mut Route, said: Said) {
+    let declined = route.asked.map(|target| Declined { target, said: Some(said) });
+    route.declined.extend(declined);
 }
 
 /// The candidate that was asked has failed: the error to end with, if it ends here.
@@ -80,22 +150,32 @@ pub(super) fn next_step(route: &mut Route, now: Moment) -> Step {
         route.asked = Some(target);
         return Step::Ask(target);
     }
+    let is_expected =
+        route.is_behind || route.room_at.is_some_and(|room_at| room_at <= route.wait_until.max(now + LOOK));
+    // Whether one that has a seat waits on is the wait room's to say.
+    if route.seat.is_some() || (is_expected && now < route.wait_until) {
+        return Step::Wait;
+    }
+    Step::Refuse(refusal(route, now))
+}
+
+/// The error for a request that does not wait, or not any longer.
+pub(super) fn refusal(route: &Route, now: Moment) -> GatewayError {
     match route.room_at {
-        Some(room_at) if room_at <= route.wait_until => wait_for(room_at, now),
-        Some(room_at) if route.is_ledger_away => Step::Refuse(unavailable(
-            "what is used of the providers' limits cannot be written down".to_owned(),
-            Some(room_at),
-            now,
-        )),
-        Some(room_at) => Step::Refuse(no_capacity(room_at, now)),
-        None => Step::Refuse(nobody(route, now)),
+        Some(room_at) if route.is_ledger_away => ledger_away(room_at.saturating_since(now)),
+        Some(room_at) => no_capacity(room_at, now),
+        None if route.is_behind => GatewayError::NoCapacity { retry_after: BEHIND_RETRY_AFTER },
+        None => nobody(route, now),
     }
 }
 
 /// What to do when the tenant's own limits have no room: they are waited for like missing capacity.
 pub(super) fn own_limit(route: &Route, refusal: &Refusal, now: Moment) -> Step {
     match refusal {
-        Refusal::NotUntil(room_at) if *room_at <= route.wait_until => wait_for(*room_at, now),
+        Refusal::NotUntil(room_at) if *room_at <= route.wait_until => {
+            let until = (*room_at).min(now + ASK_AGAIN).max(now + WAIT_MIN);
+            Step::WaitApart { until, room_at: *room_at }
+        }
         Refusal::NotUntil(room_at) => {
             Step::Refuse(GatewayError::OwnLimit { retry_after: room_at.saturating_since(now) })
         }
@@ -105,8 +185,9 @@ pub(super) fn own_limit(route: &Route, refusal: &Refusal, now: Moment) -> Step {
     }
 }
 
-fn wait_for(room_at: Moment, now: Moment) -> Step {
-    Step::Wait { until: room_at.min(now + ASK_AGAIN).max(now + WAIT_MIN), room_at }
+fn ledger_away(retry_after: Duration) -> GatewayError {
+    let message = "what is used of the providers' limits cannot be written down".to_owned();
+    GatewayError::Unavailable { message, retry_after: retry_after.max(DEFAULT_RETRY_AFTER) }
 }
 
 /// Nobody will have room, for want of capacity at least.
@@ -209,10 +290,41 @@ mod tests {
         note_refusal(&mut route, &Refusal::NotUntil(NOW + Duration::from_secs(19)));
         note_refusal(&mut route, &Refusal::NotUntil(NOW + Duration::from_secs(3)));
         let room_at = NOW + Duration::from_secs(3);
-        assert_eq!(next_step(&mut route, NOW), Step::Wait { until: NOW + ASK_AGAIN, room_at });
-        let room_at = NOW + Duration::from_millis(300);
-        note_refusal(&mut route, &Refusal::NotUntil(room_at));
-        assert_eq!(next_step(&mut route, NOW), Step::Wait { until: room_at, room_at });
+        assert_eq!((next_step(&mut route, NOW), route.room_at), (Step::Wait, Some(room_at)));
+    }
+
+    #[test]
+    fn who_comes_behind_others_waits_if_it_may() {
+        let target = Target { provider: 0, model: crate::quota::ModelIndex(0) };
+        let mut route = Route { asked: Some(target), ..route() };
+        note_behind(&mut route);
+        assert_eq!(route.declined, [Declined { target, said: None }]);
+        assert_eq!(next_step(&mut route, NOW), Step::Wait);
+        let refused = GatewayError::NoCapacity { retry_after: BEHIND_RETRY_AFTER };
+        route.wait_until = NOW;
+        assert_eq!(next_step(&mut route, NOW), Step::Refuse(refused));
+    }
+
+    #[test]
+    fn what_candidates_said_is_remembered_with_its_round() {
+        let target = Target { provider: 0, model: crate::quota::ModelIndex(0) };
+        let mut route = Route { asked: Some(target), round: 7, ..route() };
+        note_refusal(&mut route, &Refusal::NotUntil(NOW));
+        note_off(&mut route, NOW);
+        note_refusal(&mut route, &Refusal::TooLarge);
+        let said = [Said::Full { until: NOW, round: 7 }, Said::Off { until: NOW, round: 7 }];
+        assert_eq!(route.declined.iter().filter_map(|declined| declined.said).collect::<Vec<_>>(), said);
+        forget(&mut route);
+        assert_eq!((route.declined.len(), route.room_at, route.off_until), (0, None, None));
+    }
+
+    #[test]
+    fn what_is_in_flight_may_end_within_a_short_wait() {
+        let mut route = Route { wait_until: NOW + Duration::from_millis(200), ..Route::default() };
+        note_refusal(&mut route, &Refusal::NotUntil(NOW + LOOK));
+        assert_eq!(next_step(&mut route, NOW), Step::Wait);
+        let over = next_step(&mut route, NOW + Duration::from_millis(200));
+        assert!(matches!(over, Step::Refuse(GatewayError::NoCapacity { .. })), "{over:?}");
     }
 
     #[test]
@@ -226,7 +338,7 @@ mod tests {
     #[test]
     fn the_tenants_own_limit_is_waited_for_and_then_told_as_such() {
         let room_at = NOW + Duration::from_secs(3);
-        let wait = Step::Wait { until: NOW + ASK_AGAIN, room_at };
+        let wait = Step::WaitApart { until: NOW + ASK_AGAIN, room_at };
         assert_eq!(own_limit(&route(), &Refusal::NotUntil(room_at), NOW), wait);
         let later = Duration::from_secs(21);
         let refused = Step::Refuse(GatewayError::OwnLimit { retry_after: later });
@@ -247,7 +359,7 @@ mod tests {
         let mut route = route();
         note_refusal(&mut route, &Refusal::TooLarge);
         note_refusal(&mut route, &Refusal::NotUntil(NOW + Duration::from_secs(1)));
-        assert!(matches!(next_step(&mut route, NOW), Step::Wait { .. }));
+        assert_eq!(next_step(&mut route, NOW), Step::Wait);
     }
 
     #[test]

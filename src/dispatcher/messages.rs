@@ -7,6 +7,7 @@ use actix::Message;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::wait_room::{Notice, WaitRoomSnapshot};
 use crate::domain::chat::ChatRequest;
 use crate::domain::ids::{ProviderId, RequestId};
 use crate::provider::{Answer, Job};
@@ -27,10 +28,24 @@ pub struct Dispatch {
     pub reply: oneshot::Sender<Answer>,
 }
 
-/// The dispatcher's word to itself: capacity was expected to be back by now.
+/// The dispatcher's word to itself: a request has waited, and this has ended its wait.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct Resume(pub(super) Box<Job>);
+pub(super) struct Resume {
+    pub(super) job: Box<Job>,
+    pub(super) woken: Woken,
+}
+
+/// What ends a wait.
+#[derive(Debug)]
+pub(super) enum Woken {
+    /// The wait room has something to say.
+    Told(Notice),
+    /// The instant has come for which it waited.
+    InTime,
+    /// The wait room has forgotten it, which is a fault of ours.
+    Forgotten,
+}
 
 /// Asks for a [`DispatcherSnapshot`].
 #[derive(Debug, Message)]
@@ -42,6 +57,8 @@ pub struct ObserveDispatcher;
 pub struct DispatcherSnapshot {
     /// Requests that wait for capacity, in the whole process.
     pub waiting: usize,
+    /// Of the whole process.
+    pub wait_room: WaitRoomSnapshot,
     /// Panics survived so far, in the whole process.
     pub panics: u64,
     pub children: Vec<ChildSnapshot>,

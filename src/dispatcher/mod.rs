@@ -7,13 +7,16 @@ mod actor;
 mod course;
 mod handle;
 mod messages;
+mod reasons;
 mod refusals;
 mod roster;
 mod router;
 mod tenant_units;
+mod wait_room;
 
-pub use actor::{Dispatcher, DispatcherSettings, Waiting};
+pub use actor::{Dispatcher, DispatcherSettings};
 pub use handle::DispatcherHandle;
 pub use messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, RefusalSnapshot};
 pub use roster::{Roster, StartProvider};
 pub use router::{Conversations, Router};
+pub use wait_room::{TenantWaiting, WaitRoom, WaitRoomSnapshot};

@@ -13,22 +13,24 @@ use super::counters::Counters;
 use super::decision;
 use super::error_rules;
 use super::failed_attempt::FailedAttempt;
+use super::freed::Freed;
 use super::learned::{Asked, Learned};
-use super::limit_blocks::{LimitBlocks, LimitProbe, Target, serial_for};
+use super::limit_blocks::{LimitBlocks, LimitProbe, Target};
 use super::measurements::Measurements;
 use super::probe::{Probe, Probes};
 use super::served::ServedName;
+use super::state::State;
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::consequence::Costs;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::domain::input_tokens::InputTokens;
 use crate::domain::panics::Panics;
 use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
-use crate::domain::signals::{Period, RefusedLimit};
+use crate::domain::signals::RefusedLimit;
 use crate::domain::usage::Usage;
 use crate::ledger::{LedgerAnswered, ProviderLedger, Reserved};
 use crate::metrics::ProviderMetrics;
-use crate::quota::{AccountIndex, Answer, Book, Demand, Hold, ModelIndex, PROBE_PATIENCE, Refusal, Spent};
+use crate::quota::{AccountIndex, Answer, Book, Demand, Hold, ModelIndex, Refusal, Spent};
 use crate::routing::Went;
 
 /// The state of one provider; survives its actors. Only the actors of that provider, and the attempts that
@@ -46,19 +48,10 @@ pub struct ProviderShared {
     ledger: Option<Arc<dyn ProviderLedger>>,
     /// What its attempts count in, where anybody asks.
     metrics: Option<ProviderMetrics>,
+    /// Those who wait for it.
+    freed: Freed,
     /// One short lock for every decision; no I/O and no waiting under it.
     state: Mutex<State>,
-}
-
-struct State {
-    book: Book,
-    breaker: Breaker,
-    /// Refusals that state no delay.
-    blocks: LimitBlocks,
-    /// Until when failures, not limits, keep an account and model from being asked.
-    off_until: Vec<Vec<Moment>>,
-    /// By model.
-    learned: Vec<Learned>,
 }
 
 impl ProviderShared {
@@ -82,6 +75,7 @@ impl ProviderShared {
             measurements,
             ledger: None,
             metrics: None,
+            freed: Freed::nobody(),
             state: Mutex::new(state),
         }
     }
@@ -105,6 +99,13 @@ impl ProviderShared {
 
     pub(super) fn metrics(&self) -> Option<&ProviderMetrics> {
         self.metrics.as_ref()
+    }
+
+    /// The same, telling those who wait whenever there may be room again.
+    #[must_use]
+    pub fn telling(mut self, freed: Freed) -> Self {
+        self.freed = freed;
+        self
     }
 
     pub(super) fn spec(&self) -> &ProviderSpec {
@@ -191,6 +192,7 @@ impl ProviderShared {
         (reserved, probe)
     }
 
+    /// A probe is over, whatever it found.
     pub(super) fn abandon(&self, probes: Probes) {
         let mut state = self.state.lock();
         if let Some(probe) = probes.breaker {
@@ -201,6 +203,8 @@ impl ProviderShared {
         {
             state.end_limit_probe(probe.account, probe.target);
         }
+        drop(state);
+        self.freed.tell();
     }
 
     pub(super) fn has_token_limits(&self, model: ModelIndex) -> bool {
@@ -255,6 +259,8 @@ impl ProviderShared {
         let mut state = self.state.lock();
         state.book.settle(now, hold, spent);
         self.measurements.note_use(now, model, || state.book.remaining(now, model));
+        drop(state);
+        self.freed.tell();
     }
 
     /// An attempt at the model has ended so.
@@ -378,57 +384,5 @@ impl ProviderShared {
         let now = self.clock.now();
         let state = self.state.lock();
         look(now, &state.book, &state.breaker)
-    }
-}
-
-impl State {
-    /// A limit was refused: until when it is blocked, by the instant that is known, else as it escalates; `None` where
-    /// it is blocked already.
-    fn refused(
-        &mut self,
-        now: Moment,
-        attempt: &FailedAttempt,
-        target: Target,
-        failure: &UpstreamFailure,
-    ) -> Option<Moment> {
-        let (serial, period) = (serial_for(attempt.probes.limit, target), failure.period());
-        let escalation = self.blocks.escalation(attempt.account, target)?;
-        let until = match cooling::limit_until(failure, now) {
-            Some(until) => {
-                escalation.refuse_until_stated(serial);
-                Some(until)
-            }
-            None => {
-                let is_long = period.is_some_and(Period::is_long);
-                escalation.refuse(now, serial, is_long, cooling::cap(period, now))
-            }
-        };
-        if until.is_some() && serial.is_some() {
-            self.end_limit_probe(attempt.account, target);
-        }
-        until
-    }
-
-    /// While the attempt that was just granted finds out whether a limit has room, nobody else is let through.
-    fn start_limit_probe(&mut self, now: Moment, hold: &Hold) -> Option<LimitProbe> {
-        let probe = self.blocks.start_probe(now, hold.account(), hold.model())?;
-        for model in self.blocks.members(probe.target) {
-            self.book.probe(probe.account, model, Some(now + PROBE_PATIENCE));
-        }
-        Some(probe)
-    }
-
-    fn end_limit_probe(&mut self, account: AccountIndex, target: Target) {
-        for model in self.blocks.members(target) {
-            self.book.probe(account, model, None);
-        }
-    }
-
-    /// Switches the model off on the account, or all its models.
-    fn switch_off(&mut self, account: AccountIndex, model: Option<ModelIndex>, until: Moment) {
-        self.book.cool_down(account, model, until);
-        let models = self.off_until.get_mut(account.0).into_iter().flatten().enumerate();
-        let chosen = models.filter(|(position, _)| model.is_none_or(|model| model.0 == *position));
-        chosen.for_each(|(_, off_until)| *off_until = until.max(*off_until));
     }
 }

@@ -21,6 +21,8 @@ pub enum WhyNot {
     TooLarge,
     /// Its limits have no room until then, or it cools down until then.
     NotUntil(Moment),
+    /// Others wait for it who came before.
+    Behind,
     /// Until then nobody knows: the ledger of its limits is away.
     LedgerAway(Moment),
     /// It, its account or its whole provider is off until then, because of failures.
@@ -38,6 +40,7 @@ impl WhyNot {
             Self::WindowTooSmall { .. } => "window_too_small",
             Self::TooLarge => "too_large",
             Self::NotUntil(_) => "no_room",
+            Self::Behind => "behind_others",
             Self::LedgerAway(_) => "ledger_away",
             Self::Off(_) => "off",
             Self::Failed(kind) => kind.as_str(),
@@ -52,6 +55,7 @@ impl WhyNot {
             | Self::NoCapability
             | Self::WindowTooSmall { .. }
             | Self::TooLarge
+            | Self::Behind
             | Self::Failed(_) => None,
         }
     }
@@ -74,6 +78,7 @@ impl fmt::Display for WhyNot {
             Self::TooLarge => f.write_str("the request is larger than its token limit"),
             Self::NotUntil(Moment::NEVER) => f.write_str("no capacity"),
             Self::NotUntil(instant) => write!(f, "no capacity until {instant:?}"),
+            Self::Behind => f.write_str("others wait for it who came before"),
             Self::LedgerAway(_) => f.write_str("what is used of its limits cannot be written down for now"),
             Self::Off(Moment::NEVER) => f.write_str("out of order"),
             Self::Off(instant) => write!(f, "out of order until {instant:?}"),

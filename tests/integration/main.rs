@@ -50,6 +50,9 @@ mod store;
 mod streaming;
 #[cfg(test)]
 mod supervision;
+#[cfg(test)]
 mod tenants;
 #[cfg(test)]
 mod upstream_word;
+#[cfg(test)]
+mod waiting;

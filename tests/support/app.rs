@@ -109,6 +109,10 @@ impl TestApp {
         Self { running: Some(running), folder, client, settings, clock }
     }
 
+    fn store_url(&self) -> String {
+        format!("sqlite:{}", self.folder.path().join("test.db").display())
+    }
+
     fn running(&self) -> &Running {
         self.running.as_ref().unwrap()
     }
@@ -267,6 +271,16 @@ impl TestApp {
         dispatcher.send(ObserveDispatcher).await.expect("a dispatcher is dead").panics
     }
 
+    /// Waits until so many requests wait for capacity.
+    pub(crate) async fn wait_for_waiting(&self, count: usize) {
+        let dispatcher = self.running().dispatchers.lock().first().unwrap().clone();
+        until("waiting", async || {
+            let snapshot = dispatcher.send(ObserveDispatcher).await.expect("a dispatcher is dead");
+            (snapshot.waiting == count).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until so many requests are in flight.
     pub(crate) async fn wait_for_in_flight(&self, count: usize) {
         until("in flight", async || (self.running().permits.in_flight() == count).then_some(())).await;
@@ -280,7 +294,7 @@ impl TestApp {
     /// Drains with whatever is in flight, and answers what the store has by then.
     pub(crate) async fn drain(mut self) -> Totals {
         self.running.take().unwrap().drain().await;
-        let store = open(&format!("sqlite:{}", self.folder.path().join("test.db").display())).unwrap();
+        let store = open(&self.store_url()).unwrap();
         store.totals(None, Moment::default(), Moment::NEVER).unwrap()
     }
 

@@ -78,6 +78,19 @@ impl Shares {
         Err(denied)
     }
 
+    /// Who could give up a part for `tenant`, which was just denied one, when all are held: of those that hold more
+    /// than their share the one furthest above it, if `tenant` holds less than its own. For those who can take a part
+    /// away from its holder. A walk over all tenants.
+    pub fn makes_way_for(&self, tenant: TenantId) -> Option<TenantId> {
+        let excess = |claim: &Claim| claim.held.saturating_sub(share(self.max, claim.weight, self.weight));
+        let claim = self.tenants.get(&tenant)?;
+        if self.held < self.max || claim.held >= share(self.max, claim.weight, self.weight) {
+            return None;
+        }
+        let others = self.tenants.iter().filter(|(id, claim)| **id != tenant && excess(claim) > 0);
+        others.max_by_key(|(id, claim)| (excess(claim), **id)).map(|(id, _)| *id)
+    }
+
     /// Gives one part back.
     pub fn give_back(&mut self, tenant: TenantId) {
         let Entry::Occupied(mut entry) = self.tenants.entry(tenant) else { return };
@@ -166,6 +179,21 @@ mod tests {
         shares.give_back(A);
         assert_eq!(shares.take(B, 1, START), Err(Denied::OverShare));
         assert_eq!(shares.take(A, 1, START), Ok(()));
+    }
+
+    #[test]
+    fn who_is_above_its_share_makes_way_for_who_is_below() {
+        let mut shares = Shares::new(10);
+        fill(&mut shares, A, 1, START);
+        assert_eq!(shares.makes_way_for(A), None);
+        for _ in 0..5 {
+            assert_eq!(shares.take(B, 1, START), Err(Denied::Full));
+            assert_eq!(shares.makes_way_for(B), Some(A));
+            shares.give_back(A);
+            assert_eq!(shares.take(B, 1, START), Ok(()));
+        }
+        assert_eq!(shares.take(B, 1, START), Err(Denied::Full));
+        assert_eq!((shares.makes_way_for(B), shares.makes_way_for(A)), (None, None));
     }
 
     #[test]
