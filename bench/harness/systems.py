@@ -17,6 +17,7 @@ FORWARDER = "forwarder"
 NGINX = "nginx"
 GATEWAY = "gateway"
 GATEWAY_LOGGING = "gateway, default log"
+GATEWAY_LIMITED = "gateway, one limit"
 
 # Kept ready by nginx towards the mock: more than are ever busy in a measurement of speed.
 NGINX_KEPT = 2 * (CONNECTIONS + STREAMS_AT_ONCE)
@@ -56,7 +57,9 @@ def start_gateway(
     place = folder / name.replace(", ", "-").replace(" ", "-")
     place.mkdir()
     config = place / "freellmapi.toml"
-    config.write_text(GATEWAY_CONFIG.format(port=port, store=place / "gateway.db", upstream=upstream))
+    limit = ONE_LIMIT if name == GATEWAY_LIMITED else ""
+    store = place / "gateway.db"
+    config.write_text(GATEWAY_CONFIG.format(port=port, store=store, upstream=upstream) + limit)
     environment = {"FREELLMAPI_API_KEY": KEY, "BENCH_UPSTREAM_KEY": UPSTREAM_KEY}
     if name != GATEWAY_LOGGING:
         environment["RUST_LOG"] = "warn"
@@ -140,4 +143,13 @@ http {{
         }}
     }}
 }}
+"""
+
+# Never reached: what is measured is that it is kept, every hold of it written down before it is sent.
+ONE_LIMIT = """
+[[provider.limit]]
+scope = "account"
+unit = "requests"
+max = 1000000000
+window = "60s"
 """
