@@ -20,7 +20,7 @@ pub(super) fn response(error: &GatewayError, surface: Surface) -> HttpResponse {
     let mut response = HttpResponse::build(status(error, surface));
     if let Some(delay) = error.retry_after() {
         response.insert_header((RETRY_AFTER, seconds(delay)));
-        response.insert_header(("retry-after-ms", delay.as_millis().to_string()));
+        response.insert_header(("retry-after-ms", delay.as_micros().div_ceil(1_000).to_string()));
         if delay > RETRY_SOON {
             response.insert_header(("x-should-retry", "false"));
         }
