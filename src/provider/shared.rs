@@ -174,8 +174,7 @@ impl ProviderShared {
         if let Passage::NotUntil(until) = passage {
             return (Reserved::Now(Answer::Refused(Refusal::NotUntil(until))), None);
         }
-        state.book.follow(now, self.clock.wall());
-        let reserved = reserve(now, &mut state.book);
+        let reserved = reserve(state.book.follow(now, self.clock.wall()), &mut state.book);
         decision::count(self.metrics(), decision::of_reserved(&reserved));
         let is_refused = matches!(reserved, Reserved::Now(Answer::Refused(_)));
         let is_probe = passage == Passage::AsProbe && !is_refused;

@@ -51,12 +51,14 @@ impl Book {
 
     /// The time of day at `now` is `wall`. Windows of a calendar go by it; without a word it is `now` itself. It may be
     /// set either way, and jumps where the machine has slept: nothing comes back early by a step back.
-    pub fn follow(&mut self, now: Moment, wall: Moment) {
+    /// Answers `now`.
+    pub fn follow(&mut self, now: Moment, wall: Moment) -> Moment {
         if let Some(time_of_day) = self.time_of_day.changed(now, wall) {
             let now = self.catch_up(now);
             self.time_of_day = time_of_day;
             self.accounts.set_time_of_day(now, time_of_day);
         }
+        now
     }
 
     /// Takes the demand from every budget that binds it, on the account that will have the most room left, or
