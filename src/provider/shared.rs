@@ -168,8 +168,7 @@ impl ProviderShared {
         self: &Arc<Self>,
         reserve: impl FnOnce(Moment, &mut Book) -> Reserved,
     ) -> (Reserved, Option<Probe>) {
-        let now = self.clock.now();
-        let mut state = self.state.lock();
+        let (now, mut state) = (self.clock.now(), self.state.lock());
         let passage = state.breaker.passage(now);
         if let Passage::NotUntil(until) = passage {
             return (Reserved::Now(Answer::Refused(Refusal::NotUntil(until))), None);
