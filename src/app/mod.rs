@@ -31,7 +31,7 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::provider::{ProviderActor, ProviderShared, tls_config};
 use crate::quota::TenantBooks;
 use crate::routing::Catalog;
-use crate::stats::{Flush, Flushed, LostEvents, OpenRequests, Recorder, StatsActor, StatsPlan};
+use crate::stats::{Flush, Flushed, LostEvents, OpenRequests, Recorder, StatsActor, StatsHandle, StatsPlan};
 
 /// How long the events of what was cut may take to come in, and how often that is looked at.
 const LAST_EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -108,7 +108,7 @@ pub struct Running {
     pub dispatchers: Arc<Mutex<Vec<Addr<Dispatcher>>>>,
     /// Every provider's shared state is observed through one of its actors.
     pub providers: Arc<Mutex<Vec<Addr<ProviderActor>>>>,
-    pub stats: Addr<StatsActor>,
+    pub stats: StatsHandle,
     server: ServerHandle,
     recorders: Arc<Mutex<Vec<Recorder>>>,
     background: Arbiter,
@@ -149,12 +149,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
 
     let background = Arbiter::new();
     let lost_events = LostEvents::default();
-    let stats = {
-        let (store, clock, lost) = (Arc::clone(&store), Arc::clone(&clock), lost_events.clone());
-        StatsActor::start_in_arbiter(&background.handle(), move |_| {
-            StatsActor::new(store, clock, stats, lost)
-        })
-    };
+    let stats = start_stats(&background, &store, &clock, (stats, lost_events.clone()));
     start_refresher(&background, &store, &gate, &books, &clock);
     let max_waiting = settings.dispatch.max_waiting;
     let wait_room = WaitRoom::new(&catalog, max_waiting, Arc::clone(&clock), panics.clone());
@@ -342,6 +337,21 @@ pub fn numbered(providers: &[ProviderSpec], store: &dyn Store) -> Result<Vec<Arc
         Arc::new(provider)
     });
     Ok(numbered.collect())
+}
+
+/// The handle is the actor's parent.
+fn start_stats(
+    background: &Arbiter,
+    store: &Arc<dyn Store>,
+    clock: &SharedClock,
+    (plan, lost): (StatsPlan, LostEvents),
+) -> StatsHandle {
+    let (arbiter, store, of_actor) = (background.handle(), Arc::clone(store), Arc::clone(clock));
+    StatsHandle::start(Arc::clone(clock), move || {
+        let (store, clock) = (Arc::clone(&store), Arc::clone(&of_actor));
+        let (plan, lost) = (plan.clone(), lost.clone());
+        StatsActor::start_in_arbiter(&arbiter, move |_| StatsActor::new(store, clock, plan, lost))
+    })
 }
 
 fn start_refresher(

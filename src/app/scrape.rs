@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Addr;
 use actix_web::rt::time::timeout;
 
 use crate::access::Gate;
@@ -20,7 +19,7 @@ use crate::domain::provider::ProviderSpec;
 use crate::metrics::{Metrics, MetricsError, Sheet};
 use crate::provider::{Glance, ProviderShared};
 use crate::quota::{Left, Term, Terms};
-use crate::stats::{ObserveStats, StatsActor, StatsSnapshot};
+use crate::stats::{ObserveStats, StatsHandle, StatsSnapshot};
 use crate::telemetry;
 
 /// How long the statistics' actor may take to answer. Without an answer its families are left out.
@@ -39,7 +38,7 @@ pub(super) struct Sources {
     pub(super) panics: Panics,
     pub(super) gate: Arc<Gate>,
     pub(super) clock: SharedClock,
-    pub(super) stats: Addr<StatsActor>,
+    pub(super) stats: StatsHandle,
     pub(super) started_at: Moment,
 }
 

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::provider::{ProviderActor, ProviderShared, TlsConfig};
 use crate::quota::TenantBooks;
 use crate::routing::Catalog;
-use crate::stats::{LostEvents, OpenRequests, Recorder, StatsActor};
+use crate::stats::{LostEvents, OpenRequests, Recorder, StatsHandle};
 
 /// How long an idle connection of a client is kept. Longer than the 60 s that common balancers keep theirs, so
 /// that it is not us who close one in the instant of its use.
@@ -46,7 +46,7 @@ pub(super) struct Wiring {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: SharedClock,
     pub(super) tls: TlsConfig,
-    pub(super) stats: Addr<StatsActor>,
+    pub(super) stats: StatsHandle,
     pub(super) wait_room: WaitRoom,
     pub(super) conversations: Conversations,
     pub(super) panics: Panics,
@@ -99,7 +99,7 @@ impl Wiring {
         let wiring = self.clone();
         let (open, lost) = (self.open_requests.clone(), self.lost_events.clone());
         let requests = Arc::clone(self.metrics.requests());
-        let recorder = Recorder::new(self.stats.clone().recipient(), open, lost, Arc::clone(&requests));
+        let recorder = Recorder::new(self.stats.hand_over(), open, lost, Arc::clone(&requests));
         self.recorders.lock().push(recorder.clone());
         Edge {
             dispatcher: DispatcherHandle::start(move || wiring.dispatcher()),

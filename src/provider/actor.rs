@@ -378,8 +378,9 @@ mod tests {
         let actor = ProviderActor::new(Arc::clone(&shared), &tls_config().unwrap(), 1).start();
         let (sender, returned) = mpsc::channel(1);
         let back = Dispatcher(sender).start();
+        let records = back.clone();
         let recorder = Recorder::new(
-            back.clone().recipient(),
+            Arc::new(move |batch| records.try_send(batch)),
             OpenRequests::default(),
             LostEvents::default(),
             Arc::clone(Metrics::new().unwrap().requests()),

@@ -50,7 +50,7 @@ pub struct StatsActor {
     spool: Arc<Mutex<Spool>>,
     clock: SharedClock,
     plan: StatsPlan,
-    /// Lost before they came here.
+    /// Lost before they came here, or with a predecessor.
     lost: LostEvents,
     /// Whoever drains and waits for the last write.
     flushing: Vec<oneshot::Sender<Flushed>>,
@@ -69,11 +69,12 @@ impl StatsActor {
             spool,
             clock,
             plan,
+            // A predecessor has told its own.
+            told_lost: lost.count(),
             lost,
             flushing: Vec::new(),
             flush_timer_is_set: false,
             store_calls: 0,
-            told_lost: 0,
         }
     }
 
@@ -257,6 +258,17 @@ impl Actor for StatsActor {
         context.run_interval(TIDY_EVERY, Self::tidy);
         // At once too: what a predecessor left is written, and who restarts often purges all the same.
         self.tidy(context);
+    }
+}
+
+impl Drop for StatsActor {
+    /// Whoever dies of a panic says what goes with it. Some of it may be in a store call that succeeds.
+    fn drop(&mut self) {
+        let unwritten = self.batch.flushed().unwritten as u64;
+        if std::thread::panicking() && unwritten > 0 {
+            self.lost.add(unwritten);
+            log::error!(events_lost = unwritten; "statistics are lost with their writer");
+        }
     }
 }
 

@@ -7,14 +7,16 @@
 mod actor;
 mod batch;
 mod completion;
+mod handle;
 mod messages;
 mod recorder;
 mod spool;
 
 pub use actor::{StatsActor, StatsPlan};
 pub use completion::{Completion, Witness};
+pub use handle::StatsHandle;
 pub use messages::{Flush, Flushed, ObserveStats, Records, StatsSnapshot};
-pub use recorder::{LostEvents, OpenRequests, Recorder};
+pub use recorder::{HandOver, LostEvents, OpenRequests, Recorder};
 
 /// Whether the statistics' spool could be used at `folder`; leaves nothing there. Blocks.
 ///

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actix::Arbiter;
 use actix::dev::SendError;
-use actix::{Arbiter, Recipient};
 use parking_lot::Mutex;
 
 use super::messages::Records;
@@ -21,24 +21,31 @@ const HANDOVER_AFTER: Duration = Duration::from_millis(50);
 /// said so in the log.
 const KEPT_MAX: usize = 50_000;
 
+/// Where batches go; they come back while there is no room for them.
+pub type HandOver = Arc<dyn Fn(Records) -> Result<(), SendError<Records>> + Send + Sync>;
+
 /// A handle that every task of one worker shares. The lock is never contended but at the end, when the drain
 /// takes what is left from another thread.
 #[derive(Clone)]
 pub struct Recorder {
     pending: Arc<Mutex<Pending>>,
-    stats: Recipient<Records>,
+    stats: HandOver,
     open: OpenRequests,
     lost: LostEvents,
     requests: Arc<Requests>,
 }
 
-/// How many events were lost on their way to the actor, over all workers.
+/// How many events were lost on their way to the actor, over all workers, or with an actor that died.
 #[derive(Clone, Debug, Default)]
 pub struct LostEvents(Arc<AtomicU64>);
 
 impl LostEvents {
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, events: u64) {
+        self.0.fetch_add(events, Ordering::Relaxed);
     }
 }
 
@@ -59,12 +66,7 @@ struct Pending {
 }
 
 impl Recorder {
-    pub fn new(
-        stats: Recipient<Records>,
-        open: OpenRequests,
-        lost: LostEvents,
-        requests: Arc<Requests>,
-    ) -> Self {
+    pub fn new(stats: HandOver, open: OpenRequests, lost: LostEvents, requests: Arc<Requests>) -> Self {
         Self { pending: Arc::default(), stats, open, lost, requests }
     }
 
@@ -107,7 +109,7 @@ impl Recorder {
         }
         let records = std::mem::take(&mut pending.records);
         if let Err(SendError::Full(Records(records)) | SendError::Closed(Records(records))) =
-            self.stats.try_send(Records(records))
+            (self.stats)(Records(records))
         {
             pending.records = records;
         }
