@@ -227,7 +227,7 @@ impl Drop for Process {
 
 /// Asks until there is an answer. What is asked here is a database or another process, so that asking without a
 /// pause would take the processor from those who are to answer.
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {

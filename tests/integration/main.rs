@@ -15,6 +15,8 @@ mod chat;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod durability;

@@ -5,17 +5,17 @@ use std::path::Path;
 
 /// What a process holds at an instant.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Gauges {
-    pub(super) resident_kib: u64,
-    pub(super) threads: u64,
-    pub(super) sockets: u64,
+pub(crate) struct Gauges {
+    pub(crate) resident_kib: u64,
+    pub(crate) threads: u64,
+    pub(crate) sockets: u64,
     /// Descriptors that are no sockets.
-    pub(super) files: u64,
-    pub(super) spool_bytes: u64,
+    pub(crate) files: u64,
+    pub(crate) spool_bytes: u64,
 }
 
 impl Gauges {
-    pub(super) fn of(process: u32, spool: &Path) -> Self {
+    pub(crate) fn of(process: u32, spool: &Path) -> Self {
         let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
         let (mut sockets, mut files) = (0, 0);
         for entry in fs::read_dir(format!("/proc/{process}/fd")).unwrap() {

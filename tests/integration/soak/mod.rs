@@ -5,7 +5,7 @@
 
 mod clients;
 mod faults;
-mod gauges;
+pub(crate) mod gauges;
 mod slope;
 
 use std::collections::BTreeSet;
@@ -296,6 +296,8 @@ fn check_events(events: Vec<String>, tally: &Tally) {
 async fn an_hour_or_a_minute_of_load_and_faults_leaves_nothing() {
     let soak = Soak::new();
     let process = soak.serve().await;
+    // Every worker has served once: they start after the program listens.
+    soak.ask_every_provider(&process).await;
     let before = soak.gauges(&process);
     let callers = Callers::new(process.address.parse().unwrap());
     let samples = soak.load(&process, &callers).await;
