@@ -64,6 +64,9 @@ const RESIDENT_MAX_KIB: u64 = 400 << 10;
 /// which each had from the beginning.
 const STORE_FILES: u64 = 2 * 3 * 3;
 
+/// Threads on which the store, the spool and the keys are asked, each while it is busy and some seconds longer.
+const STORE_THREADS: u64 = 4;
+
 struct Soak {
     time: Duration,
     clock: SystemClock,
@@ -185,7 +188,7 @@ impl Soak {
             let now = self.gauges(process);
             let is_idle = now.sockets <= before.sockets + kept
                 && now.files <= before.files + STORE_FILES
-                && now.threads <= before.threads;
+                && now.threads <= before.threads + STORE_THREADS;
             is_idle.then_some(now)
         })
         .await
