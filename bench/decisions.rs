@@ -45,8 +45,13 @@ fn refusal_ns(clock: &dyn Clock, max: u64) -> Result<f64, Box<dyn std::error::Er
     spec.models.iter_mut().for_each(|model| model.limits.clear());
     let limit = Limit { scope: Scope::Account, unit: Unit::Requests, max, window: Window::Sliding(WINDOW) };
     let mut book = Book::new(&ProviderSpec { limits: vec![limit], ..spec });
-    let demand =
-        Demand { model: ModelIndex(0), input_tokens: 1, output_tokens: 1, send_within: Duration::ZERO };
+    let demand = Demand {
+        model: ModelIndex(0),
+        input_tokens: 1,
+        output_tokens: 1,
+        send_within: Duration::ZERO,
+        is_streamed: true,
+    };
     let now = fill(&mut book, clock.now(), &demand, max);
     Ok(median_ns(clock, 10_000, || drop(black_box(book.reserve(black_box(now), &demand)))))
 }

@@ -26,7 +26,8 @@ use crate::dispatcher::{Conversations, Dispatcher, WaitRoom};
 use crate::domain::clock::SharedClock;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
-use crate::ledger::{self, LocalLedger, Names};
+use crate::ledger::shared::{SharedLedger, SharedProviders};
+use crate::ledger::{self, LocalLedger, Names, ProcessLedger};
 use crate::metrics::{Metrics, MetricsError};
 use crate::provider::{ProviderActor, ProviderShared, tls_config};
 use crate::quota::TenantBooks;
@@ -115,8 +116,10 @@ pub struct Running {
     open_requests: OpenRequests,
     shutdown_grace: Duration,
     drain_timeout: Duration,
-    /// Keeps what is held; `None` where no store does.
-    ledger: Option<LocalLedger>,
+    /// On Postgres: where the ledger that all replicas share stands.
+    pub shared_ledger: Option<Arc<SharedLedger>>,
+    /// Keeps what is held.
+    ledger: ProcessLedger,
     _lock: Option<StoreLock>,
 }
 
@@ -129,7 +132,7 @@ struct Prepared {
     books: TenantBooks,
     catalog: Arc<Catalog>,
     stats: StatsPlan,
-    ledger: Option<LocalLedger>,
+    ledger: ProcessLedger,
 }
 
 /// Starts the gateway on the calling actix system. `is_demo` marks every answer as simulated.
@@ -157,7 +160,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
 
     let wiring = Wiring {
         started_at: clock.now(),
-        shared: share(&catalog, &clock, &panics, &wait_room, (ledger.as_ref(), &metrics))?,
+        shared: share(&catalog, &clock, &panics, &wait_room, (&ledger, &metrics))?,
         metrics,
         panics,
         catalog,
@@ -195,6 +198,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         open_requests: running.open_requests,
         shutdown_grace: running.settings.server.shutdown_grace,
         drain_timeout: running.settings.server.drain_timeout,
+        shared_ledger: ledger.shared(),
         ledger,
         _lock: lock,
     })
@@ -202,14 +206,13 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
 
 impl Running {
     /// Stops taking requests, lets those in flight finish, writes the last events.
-    pub async fn drain(mut self) {
+    pub async fn drain(self) {
         self.readiness.start_draining();
         sleep(self.shutdown_grace).await;
         self.stop_serving().await;
-        let ledger = self.ledger.take();
-        let closed = actix_web::rt::task::spawn_blocking(move || ledger.map(LocalLedger::close));
         self.flush().await;
-        let _panicked = closed.await;
+        let ledger = self.ledger;
+        let _panicked = actix_web::rt::task::spawn_blocking(move || ledger.close()).await;
         self.background.stop();
     }
 
@@ -275,10 +278,7 @@ fn prepare(settings: &Settings, clock: &SharedClock, panics: Panics) -> Result<P
     let minted_key = ensure_tenant_and_key(&*store, &pepper, settings.api_key.as_ref(), now)?;
     let stats = stats_plan(settings, &pepper);
     let catalog = Arc::new(Catalog::new(numbered(&settings.providers, &*store)?));
-    let ledger = match store.backend() {
-        Backend::Sqlite => Some(open_ledger(settings, &catalog, &pepper, (clock, panics))?),
-        Backend::Postgres => None,
-    };
+    let ledger = open_ledger(settings, &*store, &catalog, &pepper, (clock, panics))?;
     let books = TenantBooks::default();
     let gate = Arc::new(Gate::new(pepper, load_keyring(&*store, &books, now)?, now));
     Ok(Prepared { lock, store, minted_key, gate, books, catalog, stats, ledger })
@@ -287,14 +287,22 @@ fn prepare(settings: &Settings, clock: &SharedClock, panics: Panics) -> Result<P
 /// The ledger has connections of its own, so that nobody's query is in its way.
 fn open_ledger(
     settings: &Settings,
+    store: &dyn Store,
     catalog: &Catalog,
     pepper: &Pepper,
     (clock, panics): (&SharedClock, Panics),
-) -> Result<LocalLedger, StoreError> {
-    let store = db::open_impatient(&settings.store.url, LEDGER_PATIENCE)?;
+) -> Result<ProcessLedger, StoreError> {
     let providers = catalog.providers().iter().map(|spec| (&**spec, ledger_names(pepper, spec))).collect();
     let plan = ledger::Plan { providers, retention: retention(settings), panics };
-    LocalLedger::open(store, Arc::clone(clock), plan)
+    match store.backend() {
+        Backend::Sqlite => {
+            let store = db::open_impatient(&settings.store.url, LEDGER_PATIENCE)?;
+            Ok(ProcessLedger::Local(LocalLedger::open(store, Arc::clone(clock), plan)?))
+        }
+        Backend::Postgres => {
+            Ok(ProcessLedger::Shared(SharedProviders::start(&settings.store.url, store, clock, plan)?))
+        }
+    }
 }
 
 /// By what names the ledger knows what `pepper`'s store has kept.
@@ -374,7 +382,7 @@ fn share(
     clock: &SharedClock,
     panics: &Panics,
     wait_room: &WaitRoom,
-    (ledger, metrics): (Option<&LocalLedger>, &Metrics),
+    (ledger, metrics): (&ProcessLedger, &Metrics),
 ) -> Result<Vec<Arc<ProviderShared>>, MetricsError> {
     let share = |(position, spec): (usize, &Arc<ProviderSpec>)| {
         let shared = ProviderShared::new(Arc::clone(spec), Arc::clone(clock), panics.clone());
@@ -383,7 +391,7 @@ fn share(
         if spec.is_usable() {
             shared = shared.with_metrics(metrics.provider(spec)?);
         }
-        let ledger = ledger.and_then(|ledger| ledger.provider(spec.id.as_str()));
+        let ledger = ledger.provider(spec.id.as_str());
         Ok(Arc::new(match ledger {
             Some(ledger) => shared.with_ledger(ledger),
             None => shared,

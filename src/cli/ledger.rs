@@ -3,25 +3,21 @@
 use serde_json::{Value, json};
 
 use super::arguments::LedgerCommand;
-use super::failure::{Failure, UNAVAILABLE};
+use super::failure::Failure;
 use super::output;
 use crate::app::{OpenStore, ledger_names, retention};
 use crate::config::{self, Settings, Sources};
+use crate::db::shared_ledger::LedgerConnection;
 use crate::db::{Backend, Store, StoreError};
 use crate::domain::clock::{Clock, Moment, SystemClock};
 use crate::domain::provider::ProviderSpec;
+use crate::ledger::shared::{ShownCooldown, shown_cooldowns, shown_limits};
 use crate::ledger::{Kept, Names, Restored};
 use crate::quota::{Book, BudgetSnapshot};
 
 pub(super) fn run(sources: &Sources, command: &LedgerCommand) -> Result<(), Failure> {
     let settings = config::load(sources)?;
     let open = OpenStore::open(&settings)?;
-    if open.store.backend() != Backend::Sqlite {
-        return Err(Failure::new(
-            UNAVAILABLE,
-            "this store keeps no ledger: on Postgres limits are kept in memory",
-        ));
-    }
     let now = SystemClock::start().now();
     match command {
         LedgerCommand::Show { json } => show(&settings, &open, now, *json),
@@ -33,18 +29,14 @@ pub(super) fn run(sources: &Sources, command: &LedgerCommand) -> Result<(), Fail
 struct Shown<'a> {
     spec: &'a ProviderSpec,
     budgets: Vec<BudgetSnapshot>,
-    cooldowns: Vec<Cooldown>,
-}
-
-struct Cooldown {
-    account: String,
-    model: Option<String>,
-    until: Moment,
-    reason: String,
+    cooldowns: Vec<ShownCooldown>,
 }
 
 fn show(settings: &Settings, open: &OpenStore, now: Moment, as_json: bool) -> Result<(), Failure> {
-    let shown = read(settings, open, now)?;
+    let shown = match open.store.backend() {
+        Backend::Sqlite => read(settings, open, now)?,
+        Backend::Postgres => read_shared(settings, open, now)?,
+    };
     if as_json {
         output::line(&json_of(&shown).to_string());
     } else {
@@ -70,11 +62,25 @@ fn read<'a>(settings: &'a Settings, open: &OpenStore, now: Moment) -> Result<Vec
     Ok(providers.into_iter().map(shown).collect())
 }
 
-fn cooldowns(kept: &Kept, names: &Names, spec: &ProviderSpec) -> Vec<Cooldown> {
+fn read_shared<'a>(
+    settings: &'a Settings,
+    open: &OpenStore,
+    now: Moment,
+) -> Result<Vec<Shown<'a>>, StoreError> {
+    let snapshot = LedgerConnection::open(&settings.store.url)?.snapshot()?;
+    let shown = |spec: &'a ProviderSpec| {
+        let names = ledger_names(&open.pepper, spec);
+        let budgets = shown_limits(now, spec, &names, &snapshot);
+        Shown { spec, budgets, cooldowns: shown_cooldowns(now, spec, &names, &snapshot) }
+    };
+    Ok(settings.providers.iter().filter(|spec| spec.is_usable()).map(shown).collect())
+}
+
+fn cooldowns(kept: &Kept, names: &Names, spec: &ProviderSpec) -> Vec<ShownCooldown> {
     let cooldown =
         |(account, model, until, reason): (crate::quota::AccountIndex, Option<_>, Moment, &str)| {
             let model = model.and_then(|crate::quota::ModelIndex(model)| spec.models.get(model));
-            Cooldown {
+            ShownCooldown {
                 account: spec.accounts.get(account.0).map(|account| account.name.clone()).unwrap_or_default(),
                 model: model.map(|model| model.id.clone()),
                 until,
@@ -167,11 +173,18 @@ fn block(settings: &Settings, store: &dyn Store, provider: Option<&str>, now: Mo
     {
         return Err(Failure::usage(format!("--provider {provider}: there is no such provider")));
     }
-    store.add_block(provider, now)?;
+    let notices = match store.backend() {
+        Backend::Sqlite => {
+            store.add_block(provider, now)?;
+            "a running server notices within 1 s"
+        }
+        Backend::Postgres => {
+            LedgerConnection::open(&settings.store.url)?.block(provider)?;
+            "all replicas honour it at once"
+        }
+    };
     let whose =
         provider.map_or_else(|| "every provider".to_owned(), |provider| format!("provider {provider}"));
-    output::note(&format!(
-        "every limit of {whose} is held for one window; a running server notices within 1 s"
-    ));
+    output::note(&format!("every limit of {whose} is held for one window; {notices}"));
     Ok(())
 }

@@ -77,7 +77,11 @@ fn gaps(now: Moment, coverage: &Coverage, names: &Names, limits: &[BookLimit]) -
 }
 
 /// Events older than the retention are deleted; where the store is younger than that, none was.
-fn reach_back_to(store: &dyn Store, now: Moment, retention: Duration) -> Result<Moment, StoreError> {
+pub(super) fn reach_back_to(
+    store: &dyn Store,
+    now: Moment,
+    retention: Duration,
+) -> Result<Moment, StoreError> {
     let kept_from = now - retention;
     let made_at = store.tenants(now)?.into_iter().map(|tenant| tenant.created_at).min();
     Ok(if made_at.is_some_and(|made_at| made_at > kept_from) { Moment::default() } else { kept_from })

@@ -2,8 +2,9 @@
 
 use actix::Message;
 
+use super::shared::Grant;
 use crate::domain::clock::Moment;
-use crate::quota::{Answer, Ticket};
+use crate::quota::{Refusal, Ticket};
 
 /// The ledger's answer to a reservation that was pending; one-way, to the actor that has asked.
 #[derive(Debug, Message)]
@@ -18,8 +19,10 @@ pub struct LedgerAnswered {
 pub enum LedgerAnswer {
     /// The hold that the book granted is written down: the attempt may be sent.
     Written,
-    /// The ledger itself decided.
-    Decided(Answer),
+    /// The ledger itself decided: the attempt may be sent, once the grant is accepted.
+    Granted(Grant),
+    /// The ledger itself decided: nothing is held.
+    Refused(Refusal),
     /// Nothing could be written: the attempt may not be sent. Asking again makes sense at this instant.
     Away(Moment),
 }

@@ -2,7 +2,8 @@
 //!
 //! A [`ProviderLedger`] is what a provider sees of it. On an embedded store it is the [`LocalLedger`]: the provider's
 //! book in memory decides, and what it grants is written to the store before the first byte is sent. One thread owns
-//! the writing for the whole process; what arrives while it writes goes with its next transaction.
+//! the writing for the whole process; what arrives while it writes goes with its next transaction. On Postgres it is the
+//! [`shared`] one: the database decides for all replicas.
 //!
 //! Invariant: no attempt at a limited model is sent before it is written down, and what is written is held again by
 //! the next process. Knows nothing of HTTP, requests or actors beyond the address that an answer goes to.
@@ -13,6 +14,7 @@ mod identity;
 mod kept;
 mod local;
 mod messages;
+mod process;
 mod provider_ledger;
 mod queue;
 mod restored;
@@ -31,5 +33,6 @@ pub use identity::Names;
 pub use kept::Kept;
 pub use local::{LocalLedger, Plan};
 pub use messages::{LedgerAnswer, LedgerAnswered};
+pub use process::ProcessLedger;
 pub use provider_ledger::{ProviderLedger, Reserved};
 pub use restored::Restored;

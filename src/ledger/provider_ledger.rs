@@ -27,6 +27,9 @@ pub trait ProviderLedger: Send + Sync + fmt::Debug {
     /// The first byte of the answer has arrived.
     fn first_byte(&self, now: Moment, hold: &Hold);
 
+    /// The attempt's answer has begun as it should.
+    fn answered(&self, _hold: &Hold) {}
+
     /// The attempt has come to its end, or was never sent.
     fn settle(&self, now: Moment, hold: &Hold, spent: Spent);
 

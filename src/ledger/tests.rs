@@ -102,6 +102,7 @@ impl Life {
             input_tokens: 5,
             output_tokens: 5,
             send_within: Duration::from_secs(15),
+            is_streamed: true,
         };
         let asker = self.asker.clone().recipient();
         self.provider.reserve(self.now.now(), &mut self.book, &demand, &asker)

@@ -21,7 +21,7 @@ use crate::domain::clock::Moment;
 use crate::domain::failure::{FailureKind, Phase, UpstreamFailure};
 use crate::domain::limit::TokensCharged;
 use crate::ledger::{LedgerAnswer, LedgerAnswered, Reserved};
-use crate::quota::{Answer, Demand, Hold, ModelIndex, Refusal, Spent, Ticket};
+use crate::quota::{Answer, Demand, Hold, ModelIndex, Refusal, Ticket};
 
 /// Only requests with an admission permit send messages here, one at a time each; the bound is theirs. The
 /// number matters to `try_send` alone, which nobody uses here.
@@ -63,7 +63,16 @@ impl ProviderActor {
         let choice_cap = job.request.choice_cap.or(added).unwrap_or(0);
         let output_tokens = job.request.output_tokens(choice_cap);
         let input_tokens = self.shared.input_edge(index, job.request.input_tokens);
-        (Demand { model: index, input_tokens, output_tokens, send_within }, added)
+        (
+            Demand {
+                model: index,
+                input_tokens,
+                output_tokens,
+                send_within,
+                is_streamed: job.request.streamed,
+            },
+            added,
+        )
     }
 
     /// Where an upstream charges by the cap, or may, what was reserved is what is asked for.
@@ -138,21 +147,20 @@ impl ProviderActor {
     fn resume(&mut self, answer: LedgerAnswer, mut reserving: Reserving) {
         match (answer, reserving.guard.take()) {
             (LedgerAnswer::Written, Some(guard)) => self.begin(reserving, guard),
-            (LedgerAnswer::Decided(answer), _) => {
-                decision::count(self.shared.metrics(), decision::of(&answer));
-                self.follow(answer, reserving);
+            (LedgerAnswer::Granted(grant), _) => {
+                let hold = self.shared.accept(grant, &mut reserving.probe);
+                self.decided(Answer::Granted(hold), reserving);
             }
+            (LedgerAnswer::Refused(refusal), _) => self.decided(Answer::Refused(refusal), reserving),
             (LedgerAnswer::Away(until), _) => give_up(reserving, until),
             // A ledger that has written what nobody granted.
             (LedgerAnswer::Written, None) => give_up(reserving, Moment::NEVER),
         }
     }
 
-    /// The ledger has answered somebody who was told long ago that it is away: what it granted is given back.
-    fn decline(&self, answer: LedgerAnswer) {
-        if let LedgerAnswer::Decided(Answer::Granted(hold)) = answer {
-            self.shared.settle(hold, Spent::NotSent);
-        }
+    fn decided(&mut self, answer: Answer, reserving: Reserving) {
+        decision::count(self.shared.metrics(), decision::of(&answer));
+        self.follow(answer, reserving);
     }
 
     /// Keeps an attempt until its ledger answers, for as long as its request may wait.
@@ -251,7 +259,8 @@ impl Handler<LedgerAnswered> for ProviderActor {
         let panics = self.shared.panics().clone();
         let _survived = panics.survive("a provider actor", || match self.pending.take(ticket) {
             Some(reserving) => self.resume(answer, reserving),
-            None => self.decline(answer),
+            // Told long ago that the ledger is away: a grant that is dropped is given back.
+            None => drop(answer),
         });
         self.watch(context);
     }
@@ -282,7 +291,7 @@ mod tests {
     use crate::ledger::ProviderLedger;
     use crate::metrics::Metrics;
     use crate::provider::{Route, Seat, SeatKeeper, tls_config};
-    use crate::quota::{AccountIndex, Book};
+    use crate::quota::{AccountIndex, Book, Spent};
     use crate::stats::{Completion, LostEvents, OpenRequests, Recorder, Records};
 
     const TICKET: Ticket = Ticket(7);
@@ -418,14 +427,11 @@ mod tests {
         assert!(matches!(returned.verdict, Verdict::LedgerAway(_)), "{:?}", returned.verdict);
         assert!(returned.job.route.seat.is_some(), "it keeps its place");
 
-        // The ledger answers after all.
-        let demand = Demand { model: MODEL, input_tokens: 1, output_tokens: 1, send_within: Duration::ZERO };
-        let (reserved, _) = scene.shared.admit(|now, book| Reserved::Now(book.reserve(now, &demand)));
-        let Reserved::Now(answer) = reserved else { panic!("{reserved:?}") };
-        let answer = LedgerAnswer::Decided(answer);
+        // The ledger answers after all; what it grants is given back by being dropped.
+        let answer = LedgerAnswer::Refused(Refusal::TooLarge);
         scene.actor.send(LedgerAnswered { ticket: TICKET, answer }).await.unwrap();
-        assert_eq!(scene.shared.snapshot().book.open_holds, 0, "what comes too late is given back");
-        assert_eq!(*scene.ledger.settled.lock(), [Spent::NotSent]);
+        assert!(scene.returned.try_recv().is_err(), "it is answered once");
+        assert_eq!(scene.shared.snapshot().book.open_holds, 0);
     }
 
     #[actix_web::test]

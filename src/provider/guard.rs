@@ -127,6 +127,7 @@ impl AttemptGuard {
         }
         let probes = self.probe.as_ref().map(Probe::probes).unwrap_or_default();
         self.shared.succeeded(self.account, self.model, probes);
+        self.hold.iter().for_each(|hold| self.shared.answered(hold));
         self.has_succeeded = true;
         self.probe = None;
     }

@@ -18,6 +18,7 @@ mod error_rules;
 mod failed_attempt;
 mod freed;
 mod glance;
+mod granted;
 mod guard;
 mod job;
 mod learned;

@@ -30,6 +30,11 @@ impl Probe {
     pub(super) fn probes(&self) -> Probes {
         self.probes
     }
+
+    /// Hands over what it finds out of the provider as a whole; whoever takes it has to tell how it came out.
+    pub(super) fn into_breaker(mut self) -> Option<ProbeNumber> {
+        self.probes.breaker.take()
+    }
 }
 
 impl Drop for Probe {

@@ -39,19 +39,19 @@ pub struct ProviderShared {
     spec: Arc<ProviderSpec>,
     /// Of its models, in their order.
     names: Vec<Arc<ServedName>>,
-    clock: SharedClock,
+    pub(super) clock: SharedClock,
     panics: Panics,
     limit_headers: LimitHeaders,
     counters: Counters,
     measurements: Arc<Measurements>,
     /// Where what is held is kept through restarts; `None` where memory has to do.
-    ledger: Option<Arc<dyn ProviderLedger>>,
+    pub(super) ledger: Option<Arc<dyn ProviderLedger>>,
     /// What its attempts count in, where anybody asks.
     metrics: Option<ProviderMetrics>,
     /// Those who wait for it.
     freed: Freed,
     /// One short lock for every decision; no I/O and no waiting under it.
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 impl ProviderShared {

@@ -263,7 +263,13 @@ fn reserve(shared: &Arc<ProviderShared>) -> (Answer, Option<Probe>) {
 }
 
 fn demand() -> Demand {
-    Demand { model: MODEL, input_tokens: 1, output_tokens: 1, send_within: Duration::from_secs(1) }
+    Demand {
+        model: MODEL,
+        input_tokens: 1,
+        output_tokens: 1,
+        send_within: Duration::from_secs(1),
+        is_streamed: true,
+    }
 }
 
 fn refusal() -> UpstreamFailure {

@@ -1,5 +1,7 @@
 //! The accounts of one provider, each with budgets of its own, and the choice between them.
 
+use std::cmp::Reverse;
+
 use crate::domain::clock::Moment;
 use crate::domain::provider::ProviderSpec;
 
@@ -58,6 +60,29 @@ impl AccountPool {
         best.map(|(_, index)| index).ok_or(not_until)
     }
 
+    /// All accounts with room for that course, the one with the most first; of equals in their order.
+    ///
+    /// # Errors
+    /// As for [`AccountPool::choose`].
+    pub(super) fn rank(
+        &mut self,
+        now: Moment,
+        model: ModelIndex,
+        bound: &Bound,
+        course: &Course,
+    ) -> Result<Vec<AccountIndex>, Moment> {
+        let mut fit = Vec::new();
+        let mut not_until = Moment::NEVER;
+        for (index, account) in self.accounts.iter_mut().enumerate() {
+            match account.offer(now, model, bound, course) {
+                Ok(room) => fit.push((Reverse(room), AccountIndex(index))),
+                Err(instant) => not_until = not_until.min(instant),
+            }
+        }
+        fit.sort();
+        if fit.is_empty() { Err(not_until) } else { Ok(fit.into_iter().map(|(_, index)| index).collect()) }
+    }
+
     pub(super) fn get_mut(&mut self, index: AccountIndex) -> Option<&mut Account> {
         self.accounts.get_mut(index.0)
     }
@@ -80,6 +105,16 @@ impl Account {
             Some(Line { budget: index, held })
         };
         bound.places.iter().filter_map(take).collect()
+    }
+
+    /// The same, released first what is due.
+    pub(super) fn grant(&mut self, now: Moment, bound: &Bound, course: &Course) -> Vec<Line> {
+        for &index in &bound.places {
+            if let Some(budget) = self.budgets.get_mut(index) {
+                budget.advance(now);
+            }
+        }
+        self.take(bound, course)
     }
 
     /// Writes down what an attempt that has ended still holds.

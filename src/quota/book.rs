@@ -79,7 +79,7 @@ impl Book {
             return Answer::Refused(Refusal::TooLarge);
         }
         let send_by = now + demand.send_within;
-        let course = Course { reserved: demand.reserved(), send_by, first_byte: None, finish: None };
+        let course = Course::reserved(demand.reserved(), send_by);
         let account = match self.accounts.choose(now, demand.model, bound, &course) {
             Ok(account) => account,
             Err(not_until) => return Answer::Refused(Refusal::NotUntil(not_until)),
@@ -88,6 +88,34 @@ impl Book {
         self.open_holds += 1;
         let lines = taken.unwrap_or_default();
         Answer::Granted(Hold { account, model: demand.model, course, lines, ticket: None })
+    }
+
+    /// Where a ledger that decides elsewhere should look for room: the accounts that have room as far as this book
+    /// knows, the one with the most first.
+    ///
+    /// # Errors
+    /// The refusal of a book that knows no more than this one: what it holds is a part of what is held, so that it
+    /// never refuses what the ledger would grant by the same limits.
+    pub fn rank(&mut self, now: Moment, demand: &Demand) -> Result<Vec<AccountIndex>, Refusal> {
+        let now = self.catch_up(now);
+        let Some(bound) = self.layout.bound(demand.model) else {
+            return Err(Refusal::NotUntil(Moment::NEVER));
+        };
+        if !self.layout.can_ever_fit(bound, demand.reserved()) {
+            return Err(Refusal::TooLarge);
+        }
+        let course = Course::reserved(demand.reserved(), now + demand.send_within);
+        self.accounts.rank(now, demand.model, bound, &course).map_err(Refusal::NotUntil)
+    }
+
+    /// Writes down what a ledger has granted on `account`, whether this book sees room for it or not.
+    pub fn grant(&mut self, now: Moment, account: AccountIndex, demand: &Demand, send_by: Moment) -> Hold {
+        let now = self.catch_up(now);
+        let course = Course::reserved(demand.reserved(), send_by);
+        let chosen = self.accounts.get_mut(account).zip(self.layout.bound(demand.model));
+        let lines = chosen.map(|(account, bound)| account.grant(now, bound, &course)).unwrap_or_default();
+        self.open_holds += 1;
+        Hold { account, model: demand.model, course, lines, ticket: None }
     }
 
     /// The first byte of the answer arrived: upstream has counted the request. Only the first call counts.

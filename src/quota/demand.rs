@@ -26,6 +26,8 @@ pub struct Demand {
     pub output_tokens: u64,
     /// The attempt is sent within this time of the grant, or not at all.
     pub send_within: Duration,
+    /// Whether its answer comes as a stream, whose first byte is not its end.
+    pub is_streamed: bool,
 }
 
 impl Demand {

@@ -78,6 +78,13 @@ pub(super) struct Course {
     pub(super) finish: Option<Finish>,
 }
 
+impl Course {
+    /// Of an attempt that was just granted.
+    pub(super) fn reserved(reserved: Usage, send_by: Moment) -> Self {
+        Self { reserved, send_by, first_byte: None, finish: None }
+    }
+}
+
 /// How and when an attempt that was sent came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {

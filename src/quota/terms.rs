@@ -33,6 +33,8 @@ pub struct Claim {
     pub last_count: Option<Moment>,
     /// Free again at this instant; `None` while nobody knows.
     pub until: Option<Moment>,
+    /// How much of `amount` may come back at once when the attempt ends.
+    pub returnable: u64,
 }
 
 impl Terms {
@@ -58,7 +60,9 @@ impl Terms {
                 let (unit, charging) = (place.limit.unit, bound.charging);
                 let held = hold_rule::held(unit, &place.span, charging, &course);
                 let last_count = hold_rule::last_count(unit, charging, &course);
-                (Term::of(place), Claim { amount: held.amount, last_count, until: held.until })
+                let claim =
+                    Claim { amount: held.amount, last_count, until: held.until, returnable: held.returnable };
+                (Term::of(place), claim)
             })
         })
     }
@@ -91,6 +95,11 @@ impl<'a> Term<'a> {
     /// As stated.
     pub fn window(self) -> Window {
         self.place.limit.window
+    }
+
+    /// No release comes later than this after the last count.
+    pub fn longest(self) -> Duration {
+        self.place.span.longest()
     }
 
     /// When units are free again that upstream counted at `last_count` at the latest.
@@ -148,15 +157,16 @@ mod tests {
         let terms = terms();
         let claims = |finish| terms.claims(&record(finish)).map(|(_, claim)| claim).collect::<Vec<_>>();
         let counted = start() + SECOND;
-        let request = Claim { amount: 1, last_count: Some(counted), until: Some(counted + LONG_MINUTE) };
-        let open = |amount| Claim { amount, last_count: None, until: None };
-        assert_eq!(claims(None), [request, open(30), open(1)]);
+        let request =
+            Claim { amount: 1, last_count: Some(counted), until: Some(counted + LONG_MINUTE), returnable: 0 };
+        let open = |amount, returnable| Claim { amount, last_count: None, until: None, returnable };
+        assert_eq!(claims(None), [request, open(30, 30), open(1, 1)]);
         let end = start() + 9 * SECOND;
         let closed = end + Duration::from_millis(100);
         let ended = [
             request,
-            Claim { amount: 7, last_count: Some(end), until: Some(end + LONG_MINUTE) },
-            Claim { amount: 1, last_count: Some(closed), until: Some(closed) },
+            Claim { amount: 7, last_count: Some(end), until: Some(end + LONG_MINUTE), returnable: 0 },
+            Claim { amount: 1, last_count: Some(closed), until: Some(closed), returnable: 0 },
         ];
         assert_eq!(claims(Some(Finish::Ended(end, exact(5, 2)))), ended);
         for (term, claim) in terms.claims(&record(Some(Finish::Ended(end, exact(5, 2))))) {

@@ -86,7 +86,7 @@ pub(super) const POOLED: ModelIndex = ModelIndex(0);
 pub(super) const ALONE: ModelIndex = ModelIndex(1);
 
 pub(super) fn demand(model: ModelIndex, input_tokens: u64, output_tokens: u64) -> Demand {
-    Demand { model, input_tokens, output_tokens, send_within: SECOND }
+    Demand { model, input_tokens, output_tokens, send_within: SECOND, is_streamed: true }
 }
 
 pub(super) fn small() -> Demand {
@@ -381,7 +381,13 @@ fn a_saturated_large_limit_is_used_to_more_than_99_per_cent() {
 fn a_restored_book_holds_what_the_one_before_it_held() {
     let limits = vec![per_minute(Scope::Account, Unit::Requests, 3), parallel(3)];
     let spec = provider(1, limits);
-    let demand = Demand { model: ModelIndex(0), input_tokens: 10, output_tokens: 10, send_within: SECOND };
+    let demand = Demand {
+        model: ModelIndex(0),
+        input_tokens: 10,
+        output_tokens: 10,
+        send_within: SECOND,
+        is_streamed: true,
+    };
     let mut before = Book::new(&spec);
     let (Answer::Granted(ended), Answer::Granted(open)) =
         (before.reserve(start(), &demand), before.reserve(start(), &demand))
@@ -535,4 +541,28 @@ fn a_smaller_maximum_after_a_restart_is_debt() {
             }
         }
     }
+}
+
+#[test]
+fn a_ledger_is_asked_first_where_most_is_left_and_not_at_all_where_nothing_is() {
+    let mut book = Book::new(&provider(3, vec![per_minute(Scope::Account, Unit::Requests, 2)]));
+    let now = start();
+    let accounts = |numbers: &[usize]| Ok(numbers.iter().copied().map(AccountIndex).collect());
+    assert_eq!(book.rank(now, &small()), accounts(&[0, 1, 2]));
+    // What the ledger grants is written down, also beyond what this book sees room for.
+    let mut holds: Vec<Hold> = [0, 0, 0, 2]
+        .map(|account| book.grant(now, AccountIndex(account), &small(), now + SECOND))
+        .into_iter()
+        .collect();
+    assert_eq!(book.rank(now, &small()), accounts(&[1, 2]));
+    book.cool_down(AccountIndex(1), None, now + SECOND);
+    assert_eq!(book.rank(now, &small()), accounts(&[2]));
+    book.cool_down(AccountIndex(2), None, now + 9 * SECOND);
+    assert_eq!(book.rank(now, &small()), Err(Refusal::NotUntil(now + SECOND)));
+    for hold in &mut holds {
+        book.first_byte(now, hold);
+    }
+    holds.into_iter().for_each(|hold| book.settle(now, hold, Spent::Ended(exact(1, 1))));
+    assert_eq!(book.open_holds(), 0);
+    assert_eq!(book.rank(now + LONG_MINUTE, &small()), accounts(&[0, 1, 2]));
 }

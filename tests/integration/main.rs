@@ -39,6 +39,8 @@ mod outage;
 #[cfg(test)]
 mod quota;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod routing;
 #[cfg(test)]
 mod shared_ledger;

@@ -84,7 +84,8 @@ impl Pool {
         let book = &mut self.books[target.provider];
         let send_within = Duration::from_secs(1);
         let Usage { input_tokens, output_tokens } = USAGE;
-        let demand = Demand { model: target.model, input_tokens, output_tokens, send_within };
+        let demand =
+            Demand { model: target.model, input_tokens, output_tokens, send_within, is_streamed: true };
         let Answer::Granted(mut hold) = book.reserve(now, &demand) else { return false };
         book.first_byte(now, &mut hold);
         book.settle(now, hold, Spent::Ended(Charge::Exact(USAGE)));

@@ -1,6 +1,6 @@
 DROP FUNCTION ledger_snapshot();
 DROP FUNCTION ledger_sweep(BIGINT);
-DROP FUNCTION ledger_block();
+DROP FUNCTION ledger_block(TEXT);
 DROP FUNCTION ledger_reopen(TEXT, TEXT, TEXT);
 DROP FUNCTION ledger_cool_down(TEXT, TEXT, TEXT, BIGINT, TEXT);
 DROP FUNCTION ledger_introduce(JSONB);

@@ -136,7 +136,8 @@ $$;
 --                   lines: [[group, amount, cap_us, returnable, leave]]}]}]}
 --   cap_us: from the latest instant of sending to the last at which upstream can count, should the replica die;
 --   leave: how much must be left over (leases). Groups are numbered from 0; a group is named once.
--- answer: {now_us, serial, verdicts: [{verdict, …}], blocked: [[group, amount, in_us]]}
+-- answer: {now_us, serial, verdicts: [{verdict, …}], blocked: [[group, amount, in_us]],
+--          cooling: [[account, scope, in_us, is_probed]]}
 --   granted {account, probe} | refused {in_us} | too_large | unknown (introduce its limits first) | void
 CREATE FUNCTION ledger_reserve(batch JSONB) RETURNS JSONB LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -448,7 +449,12 @@ BEGIN
     END IF;
 
     RETURN jsonb_build_object('now_us', now_us, 'serial', nextval('ledger_serial'),
-        'verdicts', to_jsonb(verdicts), 'blocked', obstacles);
+        'verdicts', to_jsonb(verdicts), 'blocked', obstacles,
+        'cooling', (SELECT coalesce(jsonb_agg(jsonb_build_array(split_part(c.key, chr(31), 1),
+                split_part(c.key, chr(31), 2), greatest((c.value ->> 0)::BIGINT, now_us + 1000000) - now_us,
+                (c.value ->> 0)::BIGINT <= now_us)), '[]')
+            FROM jsonb_each(cooling) AS c
+            WHERE (c.value ->> 0)::BIGINT > now_us OR (c.value ->> 1)::BIGINT > now_us));
 END
 $$;
 
@@ -648,16 +654,19 @@ CREATE FUNCTION ledger_reopen(of_provider TEXT, of_account TEXT, of_scope TEXT) 
     DELETE FROM ledger_cooldowns WHERE provider = of_provider AND account = of_account AND scope = of_scope
 $$;
 
--- Holds every limit for one window: after a restore, when the ledger does not know what was used meanwhile.
-CREATE FUNCTION ledger_block() RETURNS BIGINT LANGUAGE plpgsql VOLATILE AS $$
+-- Holds every limit, of one provider or (null) of all, for one window: after a restore, when the ledger does not know what
+-- was used meanwhile.
+CREATE FUNCTION ledger_block(of_provider TEXT) RETURNS BIGINT LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     blocked BIGINT;
     now_us BIGINT;
 BEGIN
-    PERFORM l.id FROM ledger_limits l ORDER BY l.id FOR UPDATE;
+    PERFORM l.id FROM ledger_limits l WHERE of_provider IS NULL OR l.provider = of_provider
+    ORDER BY l.id FOR UPDATE;
     now_us := ledger_now();
     UPDATE ledger_limits l SET blocked_until_us = greatest(l.blocked_until_us,
-        ledger_free_at(l.is_calendar, l.length_us, l.resets_us, now_us));
+        ledger_free_at(l.is_calendar, l.length_us, l.resets_us, now_us))
+    WHERE of_provider IS NULL OR l.provider = of_provider;
     GET DIAGNOSTICS blocked = ROW_COUNT;
     RETURN blocked;
 END
@@ -703,7 +712,12 @@ BEGIN
         'limits', (SELECT coalesce(jsonb_agg(jsonb_build_object('provider', l.provider, 'account', l.account,
                 'scope', l.scope, 'unit', l.unit, 'span', l.span, 'max', m.max, 'held', ledger_held(l.id, now_us),
                 'open', (SELECT count(*) FROM ledger_holds h WHERE h.limit_id = l.id AND h.free_at_us > now_us),
-                'blocked_for_us', greatest(l.blocked_until_us - now_us, 0)) ORDER BY l.id), '[]')
+                'blocked_for_us', greatest(l.blocked_until_us - now_us, 0),
+                'next_release_us', (SELECT coalesce(min(f.free_at_us) - now_us, 0) FROM (
+                    SELECT h.free_at_us FROM ledger_holds h WHERE h.limit_id = l.id AND h.free_at_us > now_us
+                    UNION ALL
+                    SELECT s.free_at_us FROM ledger_slots s WHERE s.limit_id = l.id AND s.free_at_us > now_us) AS f)
+                ) ORDER BY l.id), '[]')
             FROM ledger_limits l
             CROSS JOIN LATERAL (SELECT min(x.max) AS max FROM ledger_maxima x
                 WHERE x.limit_id = l.id AND x.used_us > now_us - 60000000) AS m),

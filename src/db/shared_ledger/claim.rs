@@ -50,7 +50,8 @@ pub enum Span {
 }
 
 impl Span {
-    pub(super) fn name(&self) -> String {
+    /// By which the ledger knows it.
+    pub fn name(&self) -> String {
         match self {
             Self::Sliding(length) => format!("sliding:{}", micros(*length)),
             Self::Calendar { name, .. } => name.clone(),

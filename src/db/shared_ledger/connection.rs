@@ -46,7 +46,7 @@ diesel::define_sql_function!(fn ledger_reserve(batch: Jsonb) -> Jsonb);
 diesel::define_sql_function!(fn ledger_settle(batch: Jsonb) -> Jsonb);
 diesel::define_sql_function!(fn ledger_introduce(batch: Jsonb) -> BigInt);
 diesel::define_sql_function!(fn ledger_sweep(most: BigInt) -> BigInt);
-diesel::define_sql_function!(fn ledger_block() -> BigInt);
+diesel::define_sql_function!(fn ledger_block(of_provider: Nullable<Text>) -> BigInt);
 diesel::define_sql_function!(fn ledger_snapshot() -> Jsonb);
 
 /// A connection of its own, used by one thread. After any error its state, and whether the call was carried out, are
@@ -155,12 +155,12 @@ impl LedgerConnection {
         self.checked(done).map(|_| ())
     }
 
-    /// Holds every limit for one window; their number.
+    /// Holds every limit for one window, of that provider or of all; their number.
     ///
     /// # Errors
     /// [`StoreError`]; repeating blocks from then.
-    pub fn block(&mut self) -> Result<i64, StoreError> {
-        self.patiently(|connection| diesel::select(ledger_block()).get_result(connection))
+    pub fn block(&mut self, provider: Option<&str>) -> Result<i64, StoreError> {
+        self.patiently(|connection| diesel::select(ledger_block(provider)).get_result(connection))
     }
 
     /// Deletes what has expired, at most `most` rows of each kind; the number of rows deleted.

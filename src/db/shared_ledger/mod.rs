@@ -14,6 +14,6 @@ mod snapshot;
 
 pub use claim::{AttemptId, Budget, Claim, ClaimAccount, ClaimLine, Definition, Fill, Span};
 pub use connection::LedgerConnection;
-pub use reply::{Decision, Obstacle, Reserved, Settled};
+pub use reply::{Cooled, Decision, Obstacle, Reserved, Settled};
 pub use settlement::{ProbeEnd, SettledLine, Settlement};
 pub use snapshot::{SharedCooldown, SharedLimit, SharedSnapshot};

@@ -38,6 +38,18 @@ pub struct Obstacle {
     pub after: Duration,
 }
 
+/// An account, or a model on it, that is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cooled {
+    pub account: String,
+    /// Empty for all of the account, else `model:ID`.
+    pub scope: String,
+    /// … that long from now.
+    pub after: Duration,
+    /// Only because an attempt is finding out whether it is over.
+    pub is_probed: bool,
+}
+
 /// The answer to a batch of claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reserved {
@@ -48,6 +60,8 @@ pub struct Reserved {
     /// In the order of the claims.
     pub decisions: Vec<Decision>,
     pub obstacles: Vec<Obstacle>,
+    /// Of the accounts that were asked for.
+    pub cooled: Vec<Cooled>,
 }
 
 /// The answer to a batch of settlements.
@@ -66,6 +80,7 @@ struct RawReserved {
     serial: i64,
     verdicts: Vec<RawVerdict>,
     blocked: Vec<(usize, u64, i64)>,
+    cooling: Vec<(String, String, i64, bool)>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +104,12 @@ pub(super) fn read_reserved(answer: Json, budgets: &[Arc<Budget>]) -> Result<Res
         serial: raw.serial,
         decisions: raw.verdicts.into_iter().map(decision).collect(),
         obstacles: raw.blocked.into_iter().filter_map(obstacle).collect(),
+        cooled: raw.cooling.into_iter().map(cooled).collect(),
     })
+}
+
+fn cooled((account, scope, in_us, is_probed): (String, String, i64, bool)) -> Cooled {
+    Cooled { account, scope, after: from_micros(in_us), is_probed }
 }
 
 fn decision(raw: RawVerdict) -> Decision {

@@ -31,6 +31,9 @@ pub struct SharedLimit {
     /// Zero when it is not blocked.
     #[serde(rename = "blocked_for_us", deserialize_with = "duration")]
     pub blocked_for: Duration,
+    /// Until something of what is held comes back; zero when nothing is held.
+    #[serde(rename = "next_release_us", deserialize_with = "duration")]
+    pub next_release: Duration,
 }
 
 /// A target left alone.

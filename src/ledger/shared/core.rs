@@ -78,6 +78,9 @@ impl<A> Core<A> {
     /// Takes news of an attempt in.
     pub(super) fn settle(&mut self, settlement: Settlement) {
         let desk = self.desks.entry(settlement.provider.clone()).or_default();
+        if settlement.probe.is_some() {
+            desk.memory.forget_probes();
+        }
         if settlement.is_given_back {
             desk.memory.forget_refusals();
         } else {
@@ -189,6 +192,7 @@ impl<A> Core<A> {
             return waiting.into_iter().map(away).collect();
         }
         desk.memory.remember(now, &reserved.obstacles);
+        desk.memory.learn(now, &reserved.cooled);
         let mut answers = Vec::new();
         for (waiting, decision) in waiting.into_iter().zip(&reserved.decisions).rev() {
             let verdict = match decision {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::db::shared_ledger::{Budget, Claim, ClaimAccount, ClaimLine, Obstacle, SettledLine};
+use crate::db::shared_ledger::{Budget, Claim, ClaimAccount, ClaimLine, Cooled, Obstacle, SettledLine};
 use crate::domain::clock::Moment;
 use crate::domain::limit::Unit;
 
@@ -22,9 +22,25 @@ type Key = (String, String, Unit);
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     refusals: BTreeMap<Key, BTreeMap<u64, Moment>>,
-    /// Account and scope.
-    cooling: BTreeMap<(String, String), Moment>,
+    cooling: BTreeMap<Target, Cooling>,
 }
+
+/// Account and scope.
+type Target = (String, String);
+
+/// A target that is left alone.
+#[derive(Clone, Copy, Debug)]
+struct Cooling {
+    until: Moment,
+    /// From here on the ledger is asked anew, for it may have been reopened.
+    believed_until: Moment,
+    /// Only because an attempt is finding out whether it is over.
+    is_probed: bool,
+}
+
+/// How long a cooldown that another replica has begun is believed. Chosen: what one replica changes is known to all
+/// within 5 s.
+const BELIEVED: Duration = Duration::from_secs(5);
 
 /// What memory says of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +62,10 @@ impl Memory {
 
     fn account_until(&self, now: Moment, account: &ClaimAccount) -> Option<Moment> {
         let lines = account.lines.iter().filter_map(|line| self.line_until(line));
-        let cooling = account
-            .cooldowns
-            .iter()
-            .filter_map(|scope| self.cooling.get(&(account.account.clone(), scope.clone())).copied());
+        let cooling = account.cooldowns.iter().filter_map(|scope| {
+            let cooling = self.cooling.get(&(account.account.clone(), scope.clone()))?;
+            (cooling.believed_until > now).then_some(cooling.until)
+        });
         lines.chain(cooling).max().filter(|until| *until > now)
     }
 
@@ -79,9 +95,36 @@ impl Memory {
         let until = duration.map_or(Moment::NEVER, |duration| now + duration);
         self.forget_what_is_over(now);
         if self.cooling.len() < LIMITS_MAX {
-            let entry = self.cooling.entry((account.to_owned(), scope.to_owned())).or_insert(until);
-            *entry = until.max(*entry);
+            let target = (account.to_owned(), scope.to_owned());
+            let cooling = Cooling { until, believed_until: until, is_probed: false };
+            let known = self.cooling.entry(target).or_insert(cooling);
+            if known.is_probed || known.until <= until {
+                *known = cooling;
+            }
         }
+    }
+
+    /// Writes down what the ledger says is left alone, of an answer that came `now`.
+    pub(super) fn learn(&mut self, now: Moment, cooled: &[Cooled]) {
+        for Cooled { account, scope, after, is_probed } in cooled {
+            let until = now + *after;
+            let believed_until = until.min(now + BELIEVED);
+            let cooling = Cooling { until, believed_until, is_probed: *is_probed };
+            let target = (account.clone(), scope.clone());
+            // What was begun here meanwhile may not be written yet.
+            let knows_more = self
+                .cooling
+                .get(&target)
+                .is_some_and(|known| known.believed_until > now && known.until > until);
+            if !knows_more && (self.cooling.len() < LIMITS_MAX || self.cooling.contains_key(&target)) {
+                self.cooling.insert(target, cooling);
+            }
+        }
+    }
+
+    /// A probe of ours has come out: who waited for it may ask again.
+    pub(super) fn forget_probes(&mut self) {
+        self.cooling.retain(|_, cooling| !cooling.is_probed);
     }
 
     /// Forgets the refusals of limits that an attempt of ours has just given something back to.
@@ -106,7 +149,7 @@ impl Memory {
             amounts.retain(|_, until| *until > now);
             !amounts.is_empty()
         });
-        self.cooling.retain(|_, until| *until > now);
+        self.cooling.retain(|_, cooling| cooling.until > now);
     }
 }
 

@@ -9,7 +9,9 @@
 //! released before anything else of its provider is asked, and its id never used again. News of attempts are kept,
 //! within a bound, until they are written.
 
+mod attempts;
 mod backoff;
+mod budgets;
 mod core;
 mod counters;
 mod desk;
@@ -19,12 +21,20 @@ mod lease;
 mod memory;
 mod news;
 mod owner;
+mod provider;
+mod providers;
+mod shown;
 mod verdict;
 
 #[cfg(test)]
 mod tests;
 
+pub use attempts::Grant;
+pub use budgets::Past;
 pub use counters::SharedLedgerCounters;
 pub use handle::{SharedLedger, SharedLedgerStatus};
 pub use lease::{Lease, LeaseLine};
+pub use provider::SharedProviderLedger;
+pub use providers::SharedProviders;
+pub use shown::{ShownCooldown, shown_cooldowns, shown_limits};
 pub use verdict::{Answer, Verdict};

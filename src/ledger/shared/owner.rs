@@ -190,7 +190,7 @@ impl Worker {
             ledger.release(&work.release)?;
         }
         if work.block {
-            ledger.block()?;
+            ledger.block(None)?;
         }
         for cooling in &work.cooling {
             cool(ledger, &provider, cooling)?;

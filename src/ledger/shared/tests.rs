@@ -8,8 +8,8 @@ use super::job::{Cooling, Failure, Job, Report};
 use super::lease::Lease;
 use super::verdict::Verdict;
 use crate::db::shared_ledger::{
-    AttemptId, Budget, Claim, ClaimAccount, ClaimLine, Decision, Definition, Fill, Obstacle, Reserved,
-    Settled, SettledLine, Settlement, Span,
+    AttemptId, Budget, Claim, ClaimAccount, ClaimLine, Cooled, Decision, Definition, Fill, Obstacle,
+    ProbeEnd, Reserved, Settled, SettledLine, Settlement, Span,
 };
 use crate::domain::clock::Moment;
 use crate::domain::ids::ProviderId;
@@ -75,7 +75,13 @@ fn done(job: &Job, serial: i64, decisions: Vec<Decision>, obstacles: Vec<Obstacl
         is_prepared: true,
         settled: (settled > 0).then_some(Settled { now_us: 0, settled, missing: 0 }),
         was_asked: is_asked,
-        reserved: is_asked.then_some(Reserved { now_us: 0, serial, decisions, obstacles }),
+        reserved: is_asked.then_some(Reserved {
+            now_us: 0,
+            serial,
+            decisions,
+            obstacles,
+            cooled: Vec::new(),
+        }),
         ..Report::default()
     }
 }
@@ -275,6 +281,34 @@ fn an_older_copy_of_the_database_grants_nothing_and_is_blocked() {
     let job = core.next_job(at(3)).unwrap();
     assert_eq!((job.work.block, job.work.release), (true, vec![lost.id]));
     assert_eq!(core.counters.restores_seen, 1);
+}
+
+#[test]
+fn another_replicas_cooldown_costs_no_query_until_it_is_looked_at_again() {
+    let mut core = core();
+    let cooled = |after, is_probed| Cooled { account: "a".into(), scope: String::new(), after, is_probed };
+    let tell = |core: &mut Core<u32>, now, serial, cooled: Cooled| {
+        core.reserve(now, claim(1), 1);
+        let job = core.next_job(now).unwrap();
+        let mut report = done(&job, serial, vec![Decision::Refused { after: cooled.after }], Vec::new());
+        report.reserved.as_mut().unwrap().cooled = vec![cooled];
+        core.finish(now, report)
+    };
+    let until = Verdict::NotUntil(at(60_000));
+    assert_eq!(tell(&mut core, at(0), 1, cooled(60 * SECOND, false)), [(1, until)]);
+    assert_eq!(core.reserve(at(4_999), claim(1), 2), Some((2, until)));
+    // Somebody may have reopened it.
+    assert_eq!(core.reserve(at(5_000), claim(1), 3), None);
+    let job = core.next_job(at(5_000)).unwrap();
+    core.finish(at(5_000), done(&job, 2, vec![GRANTED], Vec::new()));
+    // While an attempt finds out, others wait for a moment; until it is known how it came out, if it was ours.
+    let moment = Verdict::NotUntil(at(7_000));
+    assert_eq!(tell(&mut core, at(6_000), 3, cooled(SECOND, true)), [(1, moment)]);
+    assert_eq!(core.reserve(at(6_500), claim(1), 4), Some((4, moment)));
+    let passed = settlement(AttemptId::mint(), 1, true);
+    let passed = Settlement { probe: Some(ProbeEnd::Passed), lines: Vec::new(), ..passed };
+    core.settle(passed);
+    assert_eq!(core.reserve(at(6_501), claim(1), 5), None);
 }
 
 #[test]

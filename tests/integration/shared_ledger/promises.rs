@@ -352,7 +352,7 @@ fn after_a_restore_every_limit_is_held_for_one_window() {
     let budgets = [requests("a", 10), daily(10)];
     let both = budget("b", Unit::Requests, vec![sliding(10, HOUR)]);
     let (_database, mut ledger, _) = stopped(&[&budgets[0], &budgets[1], &both]);
-    assert_eq!(ledger.block().unwrap(), 3);
+    assert_eq!(ledger.block(None).unwrap(), 3);
     let blocked: Vec<Duration> =
         ledger.snapshot().unwrap().limits.iter().map(|limit| limit.blocked_for).collect();
     assert_eq!(blocked, [MINUTE, 1_005 * SECOND, HOUR]);
