@@ -216,7 +216,8 @@ impl ProviderActor {
         };
         let panics = self.shared.panics().clone();
         // What it leaves behind when it panics is settled and recorded as it is dropped; its client gets 500.
-        actix::spawn(async move { panics.survive_all("an attempt", attempt.run()).await });
+        // On the heap before it is spawned: the runtime moves a task several times, and this one is large.
+        actix::spawn(Box::pin(async move { panics.survive_all("an attempt", attempt.run()).await }));
     }
 }
 
