@@ -148,6 +148,7 @@ DECLARE
     -- One element per limit of the batch, by group; first and last limit of each group.
     ids BIGINT[] := '{}';
     group_of INT[] := '{}';
+    spans TEXT[] := '{}';
     lengths BIGINT[] := '{}';
     maxima BIGINT[] := '{}';
     held BIGINT[] := '{}';
@@ -240,7 +241,7 @@ BEGIN
     lasts := array_fill(0, ARRAY[jsonb_array_length(batch -> 'groups')]);
     is_unknown := array_fill(FALSE, ARRAY[jsonb_array_length(batch -> 'groups')]);
     FOR entry IN
-        SELECT g.ordinality::INT AS number, l.id, l.length_us, l.blocked_until_us, m.max,
+        SELECT g.ordinality::INT AS number, l.id, l.span, l.length_us, l.blocked_until_us, m.max,
                ledger_held(l.id, now_us) AS held
         FROM jsonb_array_elements(batch -> 'groups') WITH ORDINALITY AS g
         JOIN ledger_limits l ON l.provider = of_provider AND l.account = g.value ->> 'account'
@@ -252,6 +253,7 @@ BEGIN
     LOOP
         ids := ids || entry.id;
         group_of := group_of || entry.number;
+        spans := spans || entry.span;
         lengths := lengths || entry.length_us;
         maxima := maxima || entry.max;
         held := held || entry.held;
@@ -265,14 +267,14 @@ BEGIN
             is_unknown[entry.number] := TRUE;
         END IF;
     END LOOP;
+    -- What was read above decides, not a second look: another replica may have introduced the limit in between, which
+    -- would make it known and yet charge nothing.
     FOR entry IN
         SELECT g.ordinality::INT AS number
         FROM jsonb_array_elements(batch -> 'groups') WITH ORDINALITY AS g
         CROSS JOIN LATERAL jsonb_to_recordset(g.value -> 'limits') AS d(span TEXT)
-        WHERE NOT EXISTS (
-            SELECT FROM ledger_limits l WHERE l.provider = of_provider AND l.account = g.value ->> 'account'
-                AND l.scope = g.value ->> 'scope' AND l.unit = g.value ->> 'unit' AND l.span = d.span
-                AND NOT l.is_stale)
+        WHERE NOT EXISTS (SELECT FROM unnest(group_of, spans) AS known(number, span)
+                          WHERE known.number = g.ordinality AND known.span = d.span)
     LOOP
         is_unknown[entry.number] := TRUE;
     END LOOP;

@@ -49,6 +49,26 @@ fn reserve_by_hand(connection: &mut PgConnection, id: u32) -> Answer {
     diesel::sql_query(query).get_result(connection).unwrap()
 }
 
+/// Asks for a request of account `b`, in a batch that also looks at account `a`; the verdict.
+fn reserve_of_b_by_hand(connection: &mut PgConnection) -> String {
+    let group = |account: &str| {
+        format!(
+            r#"{{"account": "{account}", "scope": "account", "unit": "requests",
+                 "limits": [{{"span": "sliding:60000000", "max": 1, "resets_us": []}}]}}"#
+        )
+    };
+    let query = format!(
+        r#"SELECT answer -> 'verdicts' -> 0 ->> 'verdict' AS verdict, (answer ->> 'now_us')::bigint AS now_us
+        FROM (SELECT ledger_reserve('{{"provider": "p", "groups": [{}, {}],
+            "claims": [{{"id": "00000000-0000-0000-0000-000000000001", "send_within_us": 0, "probe_us": 0,
+                        "accounts": [{{"account": "b", "cooldowns": [], "lines": [[1, 1, 0, 0, 0]]}}]}}]}}') AS answer
+        ) AS reserved"#,
+        group("a"),
+        group("b")
+    );
+    diesel::sql_query(query).get_result::<Answer>(connection).unwrap().verdict
+}
+
 fn release_by_hand(connection: &mut PgConnection, id: u32) {
     connection
         .batch_execute(&format!("SELECT ledger_release('{{00000000-0000-0000-0000-{id:012}}}')"))
@@ -97,6 +117,27 @@ fn who_waited_for_the_lock_sums_and_tells_the_time_anew() {
 }
 
 /// A transaction that keeps one snapshot would not see what was committed while it waited.
+#[test]
+fn a_limit_that_is_introduced_while_another_replica_asks_is_unknown_to_that_one() {
+    let (database, mut ledger, _budget) = one_request();
+    let slow_sum = "CREATE OR REPLACE FUNCTION ledger_held(of_limit BIGINT, at_us BIGINT) RETURNS BIGINT \
+                    LANGUAGE sql VOLATILE AS 'SELECT 0::BIGINT FROM pg_sleep(1)'";
+    stranger(&database).batch_execute(slow_sum).unwrap();
+    let verdict = thread::scope(|scope| {
+        let asking = scope.spawn(|| reserve_of_b_by_hand(&mut stranger(&database)));
+        let mut looking = stranger(&database);
+        let is_summing = "SELECT count(*) AS value FROM pg_stat_activity \
+                          WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        while number(&mut looking, is_summing) == 0 {
+            assert!(!asking.is_finished(), "it asked without a sum");
+            thread::yield_now();
+        }
+        introduce(&mut ledger, &[&requests("b", 1)]);
+        asking.join().unwrap()
+    });
+    assert_eq!(verdict, "unknown", "known, and yet charged nothing");
+}
+
 #[test]
 fn another_isolation_level_is_refused() {
     let (database, _, _) = one_request();
