@@ -57,7 +57,7 @@ impl WaitRoom {
         Freed::new(move || {
             room.0.gauges.advance(provider);
             if room.0.gauges.waiting(provider) > 0 {
-                room.decide(|queue, now, wakes| queue.freed(now, provider, wakes));
+                room.0.decide(|queue, now, wakes| queue.freed(now, provider, wakes));
             }
         })
     }
@@ -71,7 +71,7 @@ impl WaitRoom {
                 let _is_earlier = timeout(next.saturating_since(now), self.0.earlier.notified()).await;
             }
             if next <= self.0.clock.now() {
-                let tick = || self.decide(|queue, now, wakes| queue.tick(now, wakes));
+                let tick = || self.0.decide(|queue, now, wakes| queue.tick(now, wakes));
                 let _survived = self.0.panics.survive("the wait room", tick);
             }
         }
@@ -105,7 +105,7 @@ impl WaitRoom {
         arrival: Arrival,
     ) -> Result<(Seat, oneshot::Receiver<Notice>), Over> {
         let (waker, woken) = oneshot::channel();
-        let number = self.decide(|queue, now, wakes| queue.park(now, arrival, waker, wakes))?;
+        let number = self.0.decide(|queue, now, wakes| queue.park(now, arrival, waker, wakes))?;
         Ok((Seat::new(number, Arc::clone(&self.0) as _), woken))
     }
 
@@ -120,7 +120,7 @@ impl WaitRoom {
     ) -> Result<oneshot::Receiver<Notice>, NoSeat> {
         let (waker, woken) = oneshot::channel();
         let back = (seat.number(), declined);
-        self.decide(|queue, now, wakes| queue.back(now, back, waker, wakes)).map(|()| woken)
+        self.0.decide(|queue, now, wakes| queue.back(now, back, waker, wakes)).map(|()| woken)
     }
 
     /// A place for a request that waits for its tenant's own limits, and for no provider.
@@ -128,19 +128,8 @@ impl WaitRoom {
     /// # Errors
     /// [`Over`] when there is no place for one of its tenant.
     pub(in crate::dispatcher) fn sit_apart(&self, tenant: TenantId, weight: u32) -> Result<Apart, Over> {
-        self.decide(|queue, now, wakes| queue.sit_apart(now, (tenant, weight), wakes))?;
+        self.0.decide(|queue, now, wakes| queue.sit_apart(now, (tenant, weight), wakes))?;
         Ok(Apart { room: self.clone(), tenant })
-    }
-
-    fn decide<T>(
-        &self,
-        decision: impl FnOnce(
-            &mut FairQueue<oneshot::Sender<Notice>>,
-            Moment,
-            &mut Vec<Wake<oneshot::Sender<Notice>>>,
-        ) -> T,
-    ) -> T {
-        self.0.decide(decision)
     }
 
     /// Says when the timer looks next.
