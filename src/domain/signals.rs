@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
 use super::clock::Moment;
 use super::failure::FailureKind;
 use super::limit::{Scope, Unit};
@@ -82,7 +79,7 @@ impl Period {
         match self {
             Self::Length(_) => None,
             Self::UtcDay => Some(now.start_of_utc_day() + DAY),
-            Self::UtcMonth => Some(next_utc_month(now).unwrap_or(now + MONTH)),
+            Self::UtcMonth => Some(now.utc_month().map_or(now + MONTH, |(_, next)| next)),
         }
     }
 
@@ -93,13 +90,6 @@ impl Period {
             Self::UtcDay | Self::UtcMonth => self.reset_after(now).unwrap_or(now + MONTH),
         }
     }
-}
-
-fn next_utc_month(now: Moment) -> Option<Moment> {
-    let date = Timestamp::from_microsecond(now.unix_micros()).ok()?.to_zoned(TimeZone::UTC).date();
-    let next = date.last_of_month().tomorrow().ok()?;
-    let start = next.to_zoned(TimeZone::UTC).ok()?.timestamp();
-    Some(Moment::from_unix_micros(start.as_microsecond()))
 }
 
 #[cfg(test)]
