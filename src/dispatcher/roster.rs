@@ -7,6 +7,7 @@ use actix::Addr;
 use super::messages::ChildSnapshot;
 use crate::domain::clock::Moment;
 use crate::domain::ids::ProviderId;
+use crate::domain::pause::doubled;
 use crate::provider::ProviderActor;
 
 /// The pause before a second start; it doubles, so that an actor that dies at once does not spin.
@@ -65,7 +66,7 @@ impl Child {
         }
         self.address = (self.start)();
         self.restarts = self.restarts.saturating_add(1);
-        self.not_before = now + FIRST_PAUSE.saturating_mul(1 << self.restarts.min(10)).min(PAUSE_MAX);
+        self.not_before = now + doubled(FIRST_PAUSE, self.restarts, PAUSE_MAX);
         log::error!(provider = self.provider.as_str(), restarts = self.restarts; "a provider actor died and was started again");
         Ok(())
     }

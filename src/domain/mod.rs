@@ -12,6 +12,7 @@ pub mod ids;
 pub mod input_tokens;
 pub mod limit;
 pub mod panics;
+pub mod pause;
 pub mod price;
 pub mod provider;
 pub mod secret;

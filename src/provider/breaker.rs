@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::recent::{Recent, WINDOW};
 use crate::domain::clock::Moment;
+use crate::domain::pause::doubled;
 
 /// Fewer recent attempts prove nothing. Chosen: two failures of three may be chance, three of five hardly.
 const ATTEMPTS_MIN: u32 = 5;
@@ -173,8 +174,8 @@ impl Breaker {
         let is_closed_for_long =
             self.state == State::Closed && now.saturating_since(self.closed_at) >= WINDOW;
         self.openings = if is_closed_for_long { 1 } else { self.openings.saturating_add(1) };
-        let doublings = self.openings.saturating_sub(1).min(6);
-        self.state = State::Open { until: now + FIRST_PAUSE.saturating_mul(1 << doublings).min(PAUSE_MAX) };
+        let pause = doubled(FIRST_PAUSE, self.openings.saturating_sub(1), PAUSE_MAX);
+        self.state = State::Open { until: now + pause };
     }
 
     fn close(&mut self, now: Moment) {

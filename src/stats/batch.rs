@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::messages::{Flushed, StatsSnapshot};
 use super::spool::SpoolState;
+use crate::domain::pause::doubled;
 use crate::domain::usage::UsageRecord;
 
 /// How many events wait in memory while neither the store nor the spool takes them. Chosen: at about 400 bytes
@@ -102,7 +103,7 @@ impl Trouble {
     fn failed(&mut self, unit: Duration) -> Duration {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         self.is_paused = true;
-        unit.saturating_mul(1 << self.failures_in_a_row.min(10)).min(PAUSE_MAX)
+        doubled(unit, self.failures_in_a_row, PAUSE_MAX)
     }
 
     fn is_away(&self) -> bool {

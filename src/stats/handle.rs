@@ -12,6 +12,7 @@ use super::actor::StatsActor;
 use super::messages::Records;
 use super::recorder::HandOver;
 use crate::domain::clock::{Moment, SharedClock};
+use crate::domain::pause::doubled;
 
 /// How long after a restart the next one comes at the earliest: doubled each time, up to the second. Chosen: the
 /// recorders keep minutes of events, and an actor that dies of what it finds would only fill the log.
@@ -84,7 +85,7 @@ impl Inner {
         }
         child.address = (self.start)();
         child.restarts = child.restarts.saturating_add(1);
-        child.not_before = now + FIRST_PAUSE.saturating_mul(1 << child.restarts.min(10)).min(PAUSE_MAX);
+        child.not_before = now + doubled(FIRST_PAUSE, child.restarts, PAUSE_MAX);
         log::error!(restarts = child.restarts; "the writer of the statistics died and was started again");
         true
     }

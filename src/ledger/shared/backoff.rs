@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::clock::Moment;
+use crate::domain::pause::doubled;
 
 /// Chosen: a restart of Postgres takes about a second; the first try should not miss its end by much.
 const FIRST: Duration = Duration::from_millis(250);
@@ -18,7 +19,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn failed(&mut self, now: Moment) {
-        let delay = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        let delay = doubled(FIRST, self.failures, LONGEST);
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(now + delay);
     }
