@@ -22,6 +22,7 @@ mod granted;
 mod guard;
 mod job;
 mod learned;
+mod likeness;
 mod limit_blocks;
 mod measurements;
 mod messages;

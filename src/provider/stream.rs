@@ -10,6 +10,7 @@ use futures_util::{Stream, StreamExt};
 
 use super::adapter::{Adapter, ChoiceSet, Chunk, StreamError};
 use super::guard::AttemptGuard;
+use super::likeness::Likeness;
 use super::served::Served;
 use super::sse::{self, Event, Splitter};
 use super::transport::Body;
@@ -26,6 +27,7 @@ const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 pub(super) struct Events {
     body: Option<Body>,
     splitter: Splitter,
+    likeness: Likeness,
     adapter: &'static dyn Adapter,
 }
 
@@ -38,7 +40,7 @@ pub(super) enum Read {
 
 impl Events {
     pub(super) fn new(body: Body, adapter: &'static dyn Adapter) -> Self {
-        Self { body: Some(body), splitter: Splitter::default(), adapter }
+        Self { body: Some(body), splitter: Splitter::default(), likeness: Likeness::default(), adapter }
     }
 
     /// The next event that is not a comment; `None` at the end of the body.
@@ -72,13 +74,13 @@ impl Events {
         }
     }
 
-    fn understand(&self, event: Bytes) -> Option<Result<Read, UpstreamFailure>> {
+    fn understand(&mut self, event: Bytes) -> Option<Result<Read, UpstreamFailure>> {
         let data = match sse::read(&event) {
             Event::Comment => return None,
             Event::Done => return Some(Ok(Read::Done)),
             Event::Data(data) => data,
         };
-        Some(match self.adapter.read_chunk(&data) {
+        Some(match self.meaning(&data) {
             Ok(chunk) => {
                 let instead = sse::without_rest(&event, &data);
                 Ok(Read::Chunk(instead.unwrap_or(event), chunk))
@@ -93,6 +95,15 @@ impl Events {
                 "the stream holds an event that is not a chat chunk",
             )),
         })
+    }
+
+    fn meaning(&mut self, data: &[u8]) -> Result<Chunk, StreamError> {
+        if let Some(chunk) = self.likeness.recognise(data) {
+            return Ok(chunk);
+        }
+        let chunk = self.adapter.read_chunk(data)?;
+        self.likeness.remember(data, &chunk);
+        Ok(chunk)
     }
 
     /// Leaves the connection fit for reuse.

@@ -51,7 +51,8 @@ pub(super) trait Adapter: Sync {
     /// When it reports an error, or is not a chat completion.
     fn check_whole(&self, body: &[u8]) -> Result<Whole, UpstreamFailure>;
 
-    /// Reads the data of one event of a stream.
+    /// Reads the data of one event of a stream. What it answers does not depend on what stands in the texts that the
+    /// model writes: an event that differs from the one before in nothing else means the same.
     ///
     /// # Errors
     /// When it reports an error, or is not a chunk of a chat completion.
