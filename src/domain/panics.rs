@@ -28,8 +28,16 @@ impl Panics {
     }
 
     /// The same for a future. Cancel-safe where `work` is: dropping it drops that.
-    pub async fn survive_all<T>(&self, place: &'static str, work: impl Future<Output = T>) -> Option<T> {
-        self.counted(place, AssertUnwindSafe(work).catch_unwind().await)
+    ///
+    /// Not an `async fn`, which would have room for `work` twice, before its first poll and after: it is large, and
+    /// moved with every request.
+    pub fn survive_all<T, F: Future<Output = T>>(
+        &self,
+        place: &'static str,
+        work: F,
+    ) -> impl Future<Output = Option<T>> + use<T, F> {
+        let panics = self.clone();
+        AssertUnwindSafe(work).catch_unwind().map(move |outcome| panics.counted(place, outcome))
     }
 
     /// The panic's own words stay out of the log: they may repeat a prompt.
