@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::rebuffs::Rebuffs;
 use crate::access::Caller;
 use crate::domain::clock::Moment;
 use crate::domain::ids::TenantId;
@@ -31,6 +32,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Permits {
     shares: Arc<Mutex<Shares>>,
     strangers: Seats,
+    rebuffs: Rebuffs,
     shed: Seats,
     scrapes: Seats,
 }
@@ -47,6 +49,7 @@ impl Permits {
         Self {
             shares: Arc::new(Mutex::new(Shares::new(max))),
             strangers: Seats::new(STRANGERS_MAX),
+            rebuffs: Rebuffs::new(),
             shed: Seats::new(SHED_MAX),
             scrapes: Seats::new(SCRAPES_MAX),
         }
@@ -71,6 +74,11 @@ impl Permits {
     /// Where those are turned away whom nobody knows.
     pub(super) fn strangers(&self) -> &Seats {
         &self.strangers
+    }
+
+    /// How fast they are answered.
+    pub(super) fn rebuffs(&self) -> &Rebuffs {
+        &self.rebuffs
     }
 
     /// Of those who read the metrics.

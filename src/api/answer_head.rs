@@ -3,7 +3,7 @@
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::http::{ConnectionType, Version};
+use actix_web::http::{ConnectionType, StatusCode, Version};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpRequest};
@@ -17,7 +17,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_DEMO: HeaderName = HeaderName::from_static("x-freellmapi-demo");
 
 /// Middleware: keeps a sane incoming id or mints one, for the handlers and for the answer; closes the connection
-/// after it while the gateway drains, or where the client's protocol needs it.
+/// after it while the gateway drains, or where the client's protocol needs it. An answer to somebody who shows no valid
+/// key waits for its turn among those.
 ///
 /// # Errors
 /// Those of the service behind it.
@@ -36,6 +37,7 @@ pub async fn tag_request<B: MessageBody>(
     let is_draining = edge.is_some_and(|edge| edge.readiness.is_draining());
     let is_demo = edge.is_some_and(|edge| edge.settings.is_demo);
     let is_old = response.request().version() < Version::HTTP_11;
+    let is_kept = is_draining || wait_for_turn(&response).await;
     let head = response.response_mut().head_mut();
     if is_demo {
         head.headers_mut().insert(X_DEMO, HeaderValue::from_static("simulated"));
@@ -43,10 +45,21 @@ pub async fn tag_request<B: MessageBody>(
     // HTTP/1.0 knows no chunks: its streams end with the connection.
     head.no_chunking(is_old);
     // While we drain, the client's next request belongs on a connection to somebody else.
-    if is_old || is_draining {
+    if is_old || is_draining || !is_kept {
         head.set_connection_type(ConnectionType::Close);
     }
     Ok(response)
+}
+
+/// Whether the connection may be kept.
+async fn wait_for_turn<B>(response: &ServiceResponse<B>) -> bool {
+    if response.status() != StatusCode::UNAUTHORIZED {
+        return true;
+    }
+    match response.request().app_data::<Data<Edge>>() {
+        Some(edge) => edge.permits.rebuffs().turn(edge.clock.now()).await,
+        None => true,
+    }
 }
 
 /// The id of a request that went through [`tag_request`].

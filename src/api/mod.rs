@@ -20,6 +20,7 @@ mod openai;
 mod opening;
 mod original;
 mod rate_limit;
+mod rebuffs;
 mod routes;
 mod served;
 mod sse_body;
