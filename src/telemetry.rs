@@ -163,8 +163,57 @@ pub const BREAKER_STATE: Family = Family::new(
 );
 pub const COOLING: Family = Family::new(
     "freellmapi_provider_cooling",
-    "Accounts, and models on an account, that are left alone for now.",
-    &["provider"],
+    "Accounts, and models on an account, that are left alone for now, by reason.",
+    &["provider", "reason"],
+);
+pub const LEDGER_AWAY: Family = Family::new(
+    "freellmapi_ledger_away",
+    "1 while the last call of the shared ledger has failed, else 0.",
+    &[],
+);
+pub const LEDGER_CALLS: Family =
+    Family::new("freellmapi_ledger_calls_total", "Calls of the shared ledger that were begun.", &[]);
+pub const LEDGER_CALLS_FAILED: Family =
+    Family::new("freellmapi_ledger_calls_failed_total", "Of those, calls that failed or took too long.", &[]);
+pub const LEDGER_CLAIMS: Family = Family::new(
+    "freellmapi_ledger_claims_total",
+    "Attempts that asked the shared ledger for room, by its answer.",
+    &["answer"],
+);
+pub const LEDGER_CLAIMS_WAITING: Family = Family::new(
+    "freellmapi_ledger_claims_waiting",
+    "Attempts that wait for the shared ledger's next call.",
+    &[],
+);
+pub const LEDGER_UNKNOWN_OUTCOMES: Family = Family::new(
+    "freellmapi_ledger_unknown_outcomes_total",
+    "Attempts that were taken back because the outcome of their call is not known.",
+    &[],
+);
+pub const LEDGER_UNWRITTEN: Family = Family::new(
+    "freellmapi_ledger_unwritten",
+    "Attempts of which the shared ledger is yet to be told something.",
+    &[],
+);
+pub const LEDGER_NEWS_LOST: Family = Family::new(
+    "freellmapi_ledger_news_lost_total",
+    "Attempts of which it was never told, because too many waited: their crash caps end them.",
+    &[],
+);
+pub const LEDGER_NEWS_LATE: Family = Family::new(
+    "freellmapi_ledger_news_late_total",
+    "Attempts that it did not know any more when it was told of them.",
+    &[],
+);
+pub const LEDGER_RESTORES: Family = Family::new(
+    "freellmapi_ledger_restores_total",
+    "Times that the database turned out to be an older copy of itself, which holds every limit for one window.",
+    &[],
+);
+pub const LEDGER_LEASED: Family = Family::new(
+    "freellmapi_ledger_leased_total",
+    "Upstream calls that were paid from a lease, without a call of the shared ledger.",
+    &[],
 );
 pub const EVENTS_WRITTEN: Family =
     Family::new("freellmapi_events_written_total", "Completion events that were written to the store.", &[]);
@@ -191,7 +240,7 @@ pub const START_TIME: Family =
     Family::new("freellmapi_start_time_seconds", "When this process started serving, in Unix time.", &[]);
 
 /// Every family, in the order of `docs/METRICS.md`.
-pub const FAMILIES: [Family; 29] = [
+pub const FAMILIES: [Family; 40] = [
     REQUESTS,
     UNAUTHORIZED,
     REQUEST_DURATION,
@@ -212,6 +261,17 @@ pub const FAMILIES: [Family; 29] = [
     HOLDS_OPEN,
     BREAKER_STATE,
     COOLING,
+    LEDGER_AWAY,
+    LEDGER_CALLS,
+    LEDGER_CALLS_FAILED,
+    LEDGER_CLAIMS,
+    LEDGER_CLAIMS_WAITING,
+    LEDGER_UNKNOWN_OUTCOMES,
+    LEDGER_UNWRITTEN,
+    LEDGER_NEWS_LOST,
+    LEDGER_NEWS_LATE,
+    LEDGER_RESTORES,
+    LEDGER_LEASED,
     EVENTS_WRITTEN,
     EVENTS_LOST,
     EVENTS_WAITING,

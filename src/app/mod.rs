@@ -170,6 +170,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         clock,
         tls,
         stats: stats.clone(),
+        shared_ledger: ledger.shared(),
         wait_room,
         conversations: Conversations::default(),
         permits: Permits::new(settings.server.max_in_flight),
@@ -198,7 +199,7 @@ pub async fn start(settings: Settings, clock: SharedClock, is_demo: bool) -> Res
         open_requests: running.open_requests,
         shutdown_grace: running.settings.server.shutdown_grace,
         drain_timeout: running.settings.server.drain_timeout,
-        shared_ledger: ledger.shared(),
+        shared_ledger: running.shared_ledger,
         ledger,
         _lock: lock,
     })

@@ -13,9 +13,11 @@ use crate::access::Gate;
 use crate::api::Permits;
 use crate::dispatcher::WaitRoom;
 use crate::domain::clock::{Moment, SharedClock};
+use crate::domain::cooldown::CooldownReason;
 use crate::domain::ids::ProviderId;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
+use crate::ledger::shared::{SharedLedger, SharedLedgerStatus};
 use crate::metrics::{Metrics, MetricsError, Sheet};
 use crate::provider::{Glance, ProviderShared};
 use crate::quota::{Left, Term, Terms};
@@ -39,6 +41,8 @@ pub(super) struct Sources {
     pub(super) gate: Arc<Gate>,
     pub(super) clock: SharedClock,
     pub(super) stats: StatsHandle,
+    /// On Postgres.
+    pub(super) shared_ledger: Option<Arc<SharedLedger>>,
     pub(super) started_at: Moment,
 }
 
@@ -94,6 +98,9 @@ impl Sources {
         let glances: Vec<_> = glances.collect();
         providers(&mut sheet, &glances);
         remaining(&mut sheet, &glances);
+        if let Some(ledger) = &self.shared_ledger {
+            shared_ledger(&mut sheet, &ledger.snapshot());
+        }
         self.metrics.text(sheet)
     }
 
@@ -122,6 +129,27 @@ fn statistics(sheet: &mut Sheet, stats: &StatsSnapshot) {
     sheet.gauges(&telemetry::SPOOL_BYTES, [([], stats.spool_bytes as f64)]);
 }
 
+fn shared_ledger(sheet: &mut Sheet, status: &SharedLedgerStatus) {
+    let counters = &status.counters;
+    sheet.gauges(&telemetry::LEDGER_AWAY, [([], f64::from(u8::from(status.is_away)))]);
+    sheet.counters(&telemetry::LEDGER_CALLS, [([], counters.calls)]);
+    sheet.counters(&telemetry::LEDGER_CALLS_FAILED, [([], counters.calls_failed)]);
+    let claims = [
+        (["granted"], counters.granted),
+        (["refused"], counters.refused),
+        (["refused_from_memory"], counters.refused_from_memory),
+        (["away"], counters.away),
+    ];
+    sheet.counters(&telemetry::LEDGER_CLAIMS, claims);
+    sheet.gauges(&telemetry::LEDGER_CLAIMS_WAITING, [([], status.claims_waiting as f64)]);
+    sheet.counters(&telemetry::LEDGER_UNKNOWN_OUTCOMES, [([], counters.unknown_outcomes)]);
+    sheet.gauges(&telemetry::LEDGER_UNWRITTEN, [([], status.unwritten as f64)]);
+    sheet.counters(&telemetry::LEDGER_NEWS_LOST, [([], counters.news_lost)]);
+    sheet.counters(&telemetry::LEDGER_NEWS_LATE, [([], counters.settled_missing)]);
+    sheet.counters(&telemetry::LEDGER_RESTORES, [([], counters.restores_seen)]);
+    sheet.counters(&telemetry::LEDGER_LEASED, [([], counters.lease_spends)]);
+}
+
 fn providers(sheet: &mut Sheet, providers: &[(&Observed, Glance)]) {
     let counts = |count: fn(&ProviderShared) -> u64| {
         providers.iter().map(move |(provider, _)| ([provider.id.as_str()], count(&provider.shared)))
@@ -132,7 +160,11 @@ fn providers(sheet: &mut Sheet, providers: &[(&Observed, Glance)]) {
         providers.iter().map(move |(provider, glance)| ([provider.id.as_str()], size(glance) as f64))
     };
     sheet.gauges(&telemetry::HOLDS_OPEN, sizes(|glance| glance.open_holds));
-    sheet.gauges(&telemetry::COOLING, sizes(|glance| glance.cooling));
+    let cooling = providers.iter().flat_map(|(provider, glance)| {
+        let reasons = CooldownReason::ALL.into_iter().zip(glance.cooling);
+        reasons.map(|(reason, count)| ([provider.id.as_str(), reason.as_str()], count as f64))
+    });
+    sheet.gauges(&telemetry::COOLING, cooling);
     let breakers = providers.iter().flat_map(|(provider, glance)| {
         BREAKER_STATES
             .map(|state| ([provider.id.as_str(), state], f64::from(u8::from(glance.breaker == state))))

@@ -22,6 +22,7 @@ use crate::dispatcher::{
 };
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::panics::Panics;
+use crate::ledger::shared::SharedLedger;
 use crate::metrics::Metrics;
 use crate::provider::{ProviderActor, ProviderShared, TlsConfig};
 use crate::quota::TenantBooks;
@@ -47,6 +48,7 @@ pub(super) struct Wiring {
     pub(super) clock: SharedClock,
     pub(super) tls: TlsConfig,
     pub(super) stats: StatsHandle,
+    pub(super) shared_ledger: Option<Arc<SharedLedger>>,
     pub(super) wait_room: WaitRoom,
     pub(super) conversations: Conversations,
     pub(super) panics: Panics,
@@ -130,6 +132,7 @@ impl Wiring {
             gate: Arc::clone(&self.gate),
             clock: Arc::clone(&self.clock),
             stats: self.stats.clone(),
+            shared_ledger: self.shared_ledger.clone(),
             started_at: self.started_at,
         });
         Arc::new(move || Box::pin(Arc::clone(&sources).read()))

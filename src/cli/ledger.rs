@@ -11,9 +11,9 @@ use crate::db::shared_ledger::LedgerConnection;
 use crate::db::{Backend, Store, StoreError};
 use crate::domain::clock::{Clock, Moment, SystemClock};
 use crate::domain::provider::ProviderSpec;
-use crate::ledger::shared::{ShownCooldown, shown_cooldowns, shown_limits};
+use crate::ledger::shared::{ShownCooldown, ShownLimit, shown_cooldowns, shown_limits};
 use crate::ledger::{Kept, Names, Restored};
-use crate::quota::{Book, BudgetSnapshot};
+use crate::quota::Book;
 
 pub(super) fn run(sources: &Sources, command: &LedgerCommand) -> Result<(), Failure> {
     let settings = config::load(sources)?;
@@ -28,7 +28,7 @@ pub(super) fn run(sources: &Sources, command: &LedgerCommand) -> Result<(), Fail
 /// What one provider holds.
 struct Shown<'a> {
     spec: &'a ProviderSpec,
-    budgets: Vec<BudgetSnapshot>,
+    limits: Vec<ShownLimit>,
     cooldowns: Vec<ShownCooldown>,
 }
 
@@ -57,7 +57,10 @@ fn read<'a>(settings: &'a Settings, open: &OpenStore, now: Moment) -> Result<Vec
     drop(with_limits);
     let shown = |(spec, names, mut book): (&'a ProviderSpec, Names, Book)| {
         Restored::new(&kept, &names, &book.limits(), spec.tokens_charged).apply(now, &mut book);
-        Shown { spec, budgets: book.snapshot(now).budgets, cooldowns: cooldowns(&kept, &names, spec) }
+        // What is kept here nobody else could spend: there are no leases.
+        let budgets = book.snapshot(now).budgets.into_iter();
+        let limits = budgets.map(|budget| ShownLimit { budget, leased: 0 }).collect();
+        Shown { spec, limits, cooldowns: cooldowns(&kept, &names, spec) }
     };
     Ok(providers.into_iter().map(shown).collect())
 }
@@ -70,8 +73,8 @@ fn read_shared<'a>(
     let snapshot = LedgerConnection::open(&settings.store.url)?.snapshot()?;
     let shown = |spec: &'a ProviderSpec| {
         let names = ledger_names(&open.pepper, spec);
-        let budgets = shown_limits(now, spec, &names, &snapshot);
-        Shown { spec, budgets, cooldowns: shown_cooldowns(now, spec, &names, &snapshot) }
+        let limits = shown_limits(now, spec, &names, &snapshot);
+        Shown { spec, limits, cooldowns: shown_cooldowns(now, spec, &names, &snapshot) }
     };
     Ok(settings.providers.iter().filter(|spec| spec.is_usable()).map(shown).collect())
 }
@@ -91,15 +94,17 @@ fn cooldowns(kept: &Kept, names: &Names, spec: &ProviderSpec) -> Vec<ShownCooldo
 }
 
 fn json_of(shown: &[Shown<'_>]) -> Value {
-    let limits = shown.iter().flat_map(|Shown { spec, budgets, .. }| {
-        budgets.iter().map(|budget| {
+    let limits = shown.iter().flat_map(|Shown { spec, limits, .. }| {
+        limits.iter().map(|ShownLimit { budget, leased }| {
             json!({
                 "provider": spec.id,
                 "account": budget.account,
                 "scope": budget.scope,
                 "unit": budget.unit,
+                "window": budget.window,
                 "window_ms": budget.window_ms,
                 "held": budget.held,
+                "leased": leased,
                 "max": budget.max,
                 "free_at": budget.free_at.map(instant),
             })
@@ -120,21 +125,23 @@ fn json_of(shown: &[Shown<'_>]) -> Value {
 }
 
 fn print_tables(shown: &[Shown<'_>]) {
-    let limits = shown.iter().flat_map(|Shown { spec, budgets, .. }| {
-        budgets.iter().map(|budget| {
+    let limits = shown.iter().flat_map(|Shown { spec, limits, .. }| {
+        limits.iter().map(|ShownLimit { budget, leased }| {
             vec![
                 spec.id.to_string(),
                 budget.account.clone(),
                 budget.scope.clone(),
                 budget.unit.to_owned(),
-                budget.window_ms.map_or_else(|| "in flight".to_owned(), window),
+                budget.window_ms.map_or_else(|| budget.window.clone(), window),
                 budget.held.to_string(),
+                leased.to_string(),
                 budget.max.to_string(),
                 budget.free_at.map_or_else(|| "now".to_owned(), instant),
             ]
         })
     });
-    let headings = ["PROVIDER", "ACCOUNT", "SCOPE", "UNIT", "WINDOW", "HELD", "MAX", "FREE AGAIN AT"];
+    let headings =
+        ["PROVIDER", "ACCOUNT", "SCOPE", "UNIT", "WINDOW", "HELD", "LEASED", "MAX", "FREE AGAIN AT"];
     output::table(&headings, &limits.collect::<Vec<_>>());
     let cooldowns = shown.iter().flat_map(|Shown { spec, cooldowns, .. }| {
         cooldowns.iter().map(|cooldown| {

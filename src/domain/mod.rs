@@ -2,10 +2,12 @@
 //!
 //! No I/O, no actors, no HTTP types; depends on no other room, and every other room may depend on it.
 
+pub mod bits;
 pub mod calendar;
 pub mod chat;
 pub mod clock;
 pub mod consequence;
+pub mod cooldown;
 pub mod error_chain;
 pub mod failure;
 pub mod ids;

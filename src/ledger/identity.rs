@@ -20,6 +20,8 @@ pub struct Names {
 #[derive(Clone, Debug)]
 struct AccountNames {
     whole: Arc<HoldTarget>,
+    /// A fingerprint of the key that it is reached by.
+    key: Option<String>,
     models: Vec<Arc<HoldTarget>>,
 }
 
@@ -39,6 +41,10 @@ impl Names {
             let identity = identity(provider, account, &fingerprint);
             AccountNames {
                 whole: target(&identity, ""),
+                key: account
+                    .keys
+                    .first()
+                    .map(|key| digits(&fingerprint(&format!("key of {provider}: {}", key.expose())))),
                 models: models.iter().map(|model| target(&identity, model)).collect(),
             }
         };
@@ -61,6 +67,11 @@ impl Names {
     ) -> Option<&Arc<HoldTarget>> {
         let names = self.accounts.get(account.0)?;
         model.map_or(Some(&names.whole), |model| names.models.get(model.0))
+    }
+
+    /// Tells the key that an account is reached by from every other one; `None` where there is none.
+    pub(super) fn key(&self, account: AccountIndex) -> Option<&str> {
+        self.accounts.get(account.0)?.key.as_deref()
     }
 
     /// Where a kept target lies in the configuration of today; `None` when it is not there any more.
@@ -96,10 +107,13 @@ fn identity(provider: &str, account: &AccountSpec, fingerprint: impl Fn(&str) ->
         Some(key) => {
             // The provider is digested along: the same key elsewhere is another account.
             let digest = fingerprint(&format!("account of {provider}: {}", key.expose()));
-            let digits = digest.iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}"));
-            format!("key:{}", digits.collect::<String>())
+            format!("key:{}", digits(&digest))
         }
     }
+}
+
+fn digits(digest: &[u8; 32]) -> String {
+    digest.iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The names that the configuration gives to keys without an account of their own; no stated account may have one.

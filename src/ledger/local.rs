@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use super::asker::Asker;
 use super::identity::Names;
 use super::kept::Kept;
+use super::left_alone::LeftAlone;
 use super::messages::LedgerAnswered;
 use super::provider_ledger::{ProviderLedger, Reserved};
 use super::queue::Queue;
@@ -24,9 +25,7 @@ use crate::db::{BlockRow, CoverageRow, Store, StoreError};
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
-use crate::quota::{
-    AccountIndex, Answer, Book, BookLimit, Demand, Finish, Hold, ModelIndex, Refusal, Spent, Ticket,
-};
+use crate::quota::{Answer, Book, BookLimit, Demand, Finish, Hold, Pools, Refusal, Spent, Ticket};
 
 /// What a local ledger is opened with.
 pub struct Plan<'a> {
@@ -68,6 +67,7 @@ pub(super) struct Inbox {
 /// One provider's part of it.
 pub(super) struct LocalProvider {
     names: Names,
+    pools: Pools,
     /// Until the book has been filled.
     restored: Mutex<Option<Restored>>,
     /// Blocks that the book does not know yet.
@@ -100,7 +100,7 @@ impl LocalLedger {
         drop(with_limits);
         let providers = plan.providers.into_iter().zip(limits).map(|((spec, names), limits)| {
             let restored = Restored::new(&kept, &names, &limits, spec.tokens_charged);
-            (spec.id.as_str().to_owned(), Arc::new(LocalProvider::new(names, restored)))
+            (spec.id.as_str().to_owned(), Arc::new(LocalProvider::new(spec, names, restored)))
         });
         let shared = Arc::new(Shared {
             providers: providers.collect(),
@@ -191,9 +191,9 @@ impl Shared {
 }
 
 impl LocalProvider {
-    fn new(names: Names, restored: Restored) -> Self {
-        let restored = Mutex::new(Some(restored));
-        Self { names, restored, blocks: Mutex::default(), has_blocks: AtomicBool::new(false) }
+    fn new(spec: &ProviderSpec, names: Names, restored: Restored) -> Self {
+        let (pools, restored) = (Pools::new(spec), Mutex::new(Some(restored)));
+        Self { names, pools, restored, blocks: Mutex::default(), has_blocks: AtomicBool::new(false) }
     }
 
     fn apply_blocks(&self, now: Moment, book: &mut Book) {
@@ -276,16 +276,12 @@ impl ProviderLedger for Access {
         }
     }
 
-    fn cool_down(
-        &self,
-        now: Moment,
-        account: AccountIndex,
-        model: Option<ModelIndex>,
-        until: Moment,
-        reason: &'static str,
-    ) {
-        if let Some(target) = self.provider.names.target(account, model) {
-            self.shared.change(|inbox| inbox.queue.cool_down(now, Arc::clone(target), until, reason));
+    fn cool_down(&self, now: Moment, left_alone: &LeftAlone) {
+        let LeftAlone { account, scope, until, reason, .. } = *left_alone;
+        let members = self.provider.pools.members(scope);
+        for target in members.filter_map(|model| self.provider.names.target(account, model)) {
+            let target = Arc::clone(target);
+            self.shared.change(|inbox| inbox.queue.cool_down(now, target, until, reason.as_str()));
         }
     }
 }

@@ -12,6 +12,7 @@ mod asker;
 mod coverage;
 mod identity;
 mod kept;
+mod left_alone;
 mod local;
 mod messages;
 mod process;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use identity::Names;
 pub use kept::Kept;
+pub use left_alone::LeftAlone;
 pub use local::{LocalLedger, Plan};
 pub use messages::{LedgerAnswer, LedgerAnswered};
 pub use process::ProcessLedger;

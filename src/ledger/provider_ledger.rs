@@ -1,12 +1,14 @@
 //! What a provider sees of a ledger.
 
 use std::fmt;
+use std::sync::Arc;
 
 use actix::Recipient;
 
+use super::left_alone::LeftAlone;
 use super::messages::LedgerAnswered;
 use crate::domain::clock::Moment;
-use crate::quota::{AccountIndex, Answer, Book, Demand, Hold, ModelIndex, Spent, Ticket};
+use crate::quota::{Answer, Book, Demand, Hold, Spent, Ticket};
 
 /// Where one provider's holds are kept. Every call returns at once; most are made under that provider's lock, which is
 /// why they are handed its book.
@@ -33,15 +35,14 @@ pub trait ProviderLedger: Send + Sync + fmt::Debug {
     /// The attempt has come to its end, or was never sent.
     fn settle(&self, now: Moment, hold: &Hold, spent: Spent);
 
-    /// An account, or a model on it, is left alone because upstream said so.
-    fn cool_down(
-        &self,
-        now: Moment,
-        account: AccountIndex,
-        model: Option<ModelIndex>,
-        until: Moment,
-        reason: &'static str,
-    );
+    /// An account, or a part of it, is left alone because upstream said so.
+    fn cool_down(&self, now: Moment, left_alone: &LeftAlone);
+
+    /// What everybody leaves alone, this process included, as the ledger said when it was asked last; `None` where
+    /// nobody else keeps holds there.
+    fn left_alone(&self) -> Option<Arc<[LeftAlone]>> {
+        None
+    }
 }
 
 /// What became of a demand.

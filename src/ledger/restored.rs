@@ -5,7 +5,7 @@ use super::kept::Kept;
 use super::rows;
 use super::statistics::Used;
 use crate::domain::clock::Moment;
-use crate::domain::failure::FailureKind;
+use crate::domain::cooldown::CooldownReason;
 use crate::domain::limit::TokensCharged;
 use crate::quota::{AccountIndex, Book, BookLimit, HoldRecord, LATE_COUNT, LimitIndex, ModelIndex};
 
@@ -58,7 +58,7 @@ impl Restored {
             book.fill(now, *account, *limit, *amount, *last_count);
         }
         for (account, model, until) in &self.cooldowns {
-            book.cool_down(*account, *model, *until);
+            book.cool_down(*account, *model, *until, CooldownReason::RateLimited);
         }
         self.blocks.iter().for_each(|since| block(now, book, self.accounts, *since));
     }
@@ -93,7 +93,7 @@ impl Restored {
 /// Only upstream's word on limits outlives the process: what failed for another reason may have been mended meanwhile,
 /// and a restart is how an operator says so.
 fn cooldowns(kept: &Kept, names: &Names) -> Vec<(AccountIndex, Option<ModelIndex>, Moment)> {
-    let on_limits = kept.cooldowns.iter().filter(|row| row.reason == FailureKind::RateLimited.as_str());
+    let on_limits = kept.cooldowns.iter().filter(|row| row.reason == CooldownReason::RateLimited.as_str());
     let found = on_limits.filter_map(|row| {
         let (account, model) = names.find(&row.target)?;
         Some((account, model, row.until))

@@ -10,13 +10,15 @@ use super::fixture::{limit, names, spec};
 use super::*;
 use crate::db::{Store, open, open_impatient};
 use crate::domain::clock::{Clock, FakeClock, Moment, SharedClock, SystemClock};
-use crate::domain::failure::FailureKind;
+use crate::domain::cooldown::CooldownReason;
 use crate::domain::ids::{EventId, KeyId, ProviderId, RequestId, TenantId};
 use crate::domain::limit::Limit;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
 use crate::domain::usage::{Outcome, ServedBy, Usage, UsageRecord};
-use crate::quota::{AccountIndex, Answer, Book, Charge, Demand, Hold, ModelIndex, Refusal, Spent, Ticket};
+use crate::quota::{
+    AccountIndex, Answer, Book, Charge, CooldownScope, Demand, Hold, ModelIndex, Refusal, Spent, Ticket,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -233,10 +235,12 @@ async fn upstreams_word_on_limits_is_kept_and_other_failures_are_not() {
     let setting = Setting::new();
     let life = setting.start(&[limit(9, 60)]);
     let until = setting.now() + MINUTE;
-    let limited = FailureKind::RateLimited.as_str();
-    life.provider.cool_down(setting.now(), AccountIndex(0), None, until, limited);
-    let off = FailureKind::Unauthorized.as_str();
-    life.provider.cool_down(setting.now(), AccountIndex(1), Some(ModelIndex(0)), until, off);
+    let left_alone = |account, scope, reason| {
+        let account = AccountIndex(account);
+        life.provider.cool_down(setting.now(), &LeftAlone { account, scope, until, reason, level: 0 });
+    };
+    left_alone(0, CooldownScope::Account, CooldownReason::RateLimited);
+    left_alone(1, CooldownScope::Model(ModelIndex(0)), CooldownReason::ModelGone);
     life.end().await;
     assert_eq!(setting.store().cooldowns().unwrap().len(), 2);
     let next = setting.start(&[limit(9, 60)]);

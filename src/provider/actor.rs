@@ -214,10 +214,10 @@ impl ProviderActor {
             added_output_cap: asked.added_cap,
             response_body_limit: self.response_body_limit,
         };
-        let panics = self.shared.panics().clone();
+        let panics = self.shared.panics();
         // What it leaves behind when it panics is settled and recorded as it is dropped; its client gets 500.
         // On the heap before it is spawned: the runtime moves a task several times, and this one is large.
-        actix::spawn(Box::pin(async move { panics.survive_all("an attempt", attempt.run()).await }));
+        actix::spawn(Box::pin(panics.survive_all("an attempt", attempt.run())));
     }
 }
 
@@ -289,10 +289,10 @@ mod tests {
     use crate::domain::panics::Panics;
     use crate::domain::provider::AccountSpec;
     use crate::domain::usage::Surface;
-    use crate::ledger::ProviderLedger;
+    use crate::ledger::{LeftAlone, ProviderLedger};
     use crate::metrics::Metrics;
     use crate::provider::{Route, Seat, SeatKeeper, tls_config};
-    use crate::quota::{AccountIndex, Book, Spent};
+    use crate::quota::{Book, Spent};
     use crate::stats::{Completion, LostEvents, OpenRequests, Recorder, Records};
 
     const TICKET: Ticket = Ticket(7);
@@ -329,7 +329,7 @@ mod tests {
             self.settled.lock().push(spent);
         }
 
-        fn cool_down(&self, _: Moment, _: AccountIndex, _: Option<ModelIndex>, _: Moment, _: &'static str) {}
+        fn cool_down(&self, _: Moment, _: &LeftAlone) {}
     }
 
     /// Takes what comes back, in the dispatcher's place.

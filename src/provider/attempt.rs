@@ -40,7 +40,13 @@ pub(super) struct Attempt {
 /// What an attempt brings when it succeeds.
 enum Success {
     Whole(bytes::Bytes, Tokens),
-    Stream(Box<(bytes::Bytes, super::adapter::Chunk)>, Events),
+    Stream(Box<Streaming>),
+}
+
+/// A stream that has begun.
+struct Streaming {
+    first: (bytes::Bytes, super::adapter::Chunk),
+    events: Events,
 }
 
 impl Attempt {
@@ -54,7 +60,7 @@ impl Attempt {
             return self.ask_anew(started_at);
         }
         self.job.completion.count_attempt();
-        let Some((mut reply, outcome)) = self.outcome().await else { return };
+        let Some((mut reply, outcome)) = self.outcome(started_at).await else { return };
         // The sender was lent out while the client was watched; it goes back into the job.
         std::mem::swap(&mut self.job.reply, &mut reply);
         match outcome {
@@ -73,6 +79,7 @@ impl Attempt {
     /// `None` when the client left first.
     async fn outcome(
         &mut self,
+        started_at: Moment,
     ) -> Option<(tokio::sync::oneshot::Sender<Answer>, Result<Success, UpstreamFailure>)> {
         let (nobody, _) = tokio::sync::oneshot::channel();
         let mut reply = std::mem::replace(&mut self.job.reply, nobody);
@@ -82,14 +89,13 @@ impl Attempt {
                 self.job.completion.ends_as(Outcome::ClientLeft);
                 return None;
             }
-            outcome = self.call() => outcome,
+            outcome = self.call(started_at) => outcome,
         };
         Some((reply, outcome))
     }
 
-    async fn call(&mut self) -> Result<Success, UpstreamFailure> {
-        let shared = self.guard.shared();
-        let (limit, phase) = self.job.patience(&shared.spec().timeouts, shared.clock().now());
+    async fn call(&mut self, started_at: Moment) -> Result<Success, UpstreamFailure> {
+        let (limit, phase) = self.job.patience(&self.guard.shared().spec().timeouts, started_at);
         match timeout(limit, self.exchange()).await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -131,7 +137,7 @@ impl Attempt {
     }
 
     async fn error_answer(&self, response: Response) -> UpstreamFailure {
-        let (status, headers) = (response.status, response.body.headers().clone());
+        let (status, headers) = (response.status, response.headers().clone());
         let body = response.body.read_error().await;
         let shared = self.guard.shared();
         let adapter = adapter(shared.spec().dialect);
@@ -150,7 +156,7 @@ impl Attempt {
         if shared.limit_headers().is_empty() {
             return;
         }
-        let (adapter, headers) = (adapter(shared.spec().dialect), response.body.headers());
+        let (adapter, headers) = (adapter(shared.spec().dialect), response.headers());
         let now = shared.clock().now();
         self.guard.heed(&adapter.limit_hints(shared.limit_headers(), headers, None, now));
     }
@@ -179,7 +185,7 @@ impl Attempt {
                         self.guard.report(usage);
                     }
                     if let Some(first) = opening.take(event, chunk, adapter, &self.job.request)? {
-                        return Ok(Success::Stream(Box::new(first), events));
+                        return Ok(Success::Stream(Box::new(Streaming { first, events })));
                     }
                 }
                 Some(Ok(Read::Done)) | None => return Err(opening.ended()),
@@ -221,10 +227,11 @@ impl Attempt {
                 completion.ends_as(Outcome::ClientLeft);
                 Answer::Whole(Box::new(Whole { body, served, completion }))
             }
-            Success::Stream(first, events) => {
+            Success::Stream(streaming) => {
+                let Streaming { first, events } = *streaming;
                 let begun = Begun {
                     served,
-                    first: *first,
+                    first,
                     events,
                     guard,
                     completion,

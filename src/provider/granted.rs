@@ -13,6 +13,7 @@ impl ProviderShared {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let hold = grant.accept(now, &mut state.book);
+        self.follow_others(&mut state, now, &hold);
         let limit = state.start_limit_probe(now, &hold);
         drop(state);
         if limit.is_some() {

@@ -121,12 +121,13 @@ impl AttemptGuard {
 
     /// The answer has begun as it should; a streamed one by its first event, another one by its last byte.
     pub(super) fn succeeded(&mut self, is_streamed: bool) {
-        self.timing.first_token_at = is_streamed.then(|| self.shared.clock().now());
+        let now = self.shared.clock().now();
+        self.timing.first_token_at = is_streamed.then_some(now);
         if let (Some(metrics), Some(instant)) = (self.shared.metrics(), self.timing.first_token_at) {
             metrics.first_token(instant.saturating_since(self.timing.sent_at));
         }
         let probes = self.probe.as_ref().map(Probe::probes).unwrap_or_default();
-        self.shared.succeeded(self.account, self.model, probes);
+        self.shared.succeeded(now, self.account, self.model, probes);
         self.hold.iter().for_each(|hold| self.shared.answered(hold));
         self.has_succeeded = true;
         self.probe = None;
@@ -160,7 +161,7 @@ impl AttemptGuard {
         }
         if blames_the_target(failure.kind) {
             self.timing.has_failed = true;
-            self.shared.went(self.model, Went::Failed);
+            self.shared.went(self.shared.clock().now(), self.model, Went::Failed);
         }
         self.probe = None;
         failure
@@ -228,8 +229,9 @@ impl Drop for AttemptGuard {
     fn drop(&mut self) {
         let Some(hold) = self.hold.take() else { return };
         self.count();
-        if let Some(went) = self.went(self.shared.clock().now()) {
-            self.shared.went(self.model, went);
+        let now = self.shared.clock().now();
+        if let Some(went) = self.went(now) {
+            self.shared.went(now, self.model, went);
         }
         let charge = self.reported.map_or(Charge::AtLeast(self.counted), Charge::Exact);
         let spent = match self.progress {
@@ -238,7 +240,7 @@ impl Drop for AttemptGuard {
             Progress::Ended => Spent::Ended(charge),
         };
         self.shared.learn(self.model, &self.asked, self.usage(), self.is_whole);
-        self.shared.settle(hold, spent);
+        self.shared.settle(now, hold, spent);
     }
 }
 

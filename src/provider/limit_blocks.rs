@@ -7,66 +7,49 @@ use crate::domain::clock::Moment;
 use crate::domain::limit::{Limit, Scope, Window};
 use crate::domain::provider::ProviderSpec;
 use crate::domain::signals::{Period, RefusedLimit};
-use crate::quota::{AccountIndex, Escalation, ModelIndex, ProbeSerial};
+use crate::quota::{AccountIndex, CooldownScope, Escalation, ModelIndex, PoolIndex, Pools, ProbeSerial};
 
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// Who refuses within one account: what shares the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    Account,
-    Model(ModelIndex),
-    /// A position among the provider's pools.
-    Pool(usize),
-}
 
 /// An attempt that finds out whether a target is fit again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LimitProbe {
     pub(super) account: AccountIndex,
-    pub(super) target: Target,
+    /// Who refuses: what shares the limit.
+    pub(super) target: CooldownScope,
     serial: ProbeSerial,
 }
 
 /// The escalations of one provider: of each account as a whole, its models and its pools.
 #[derive(Debug)]
 pub(super) struct LimitBlocks {
-    pools: Vec<Pool>,
-    /// By model.
-    pool_of: Vec<Option<usize>>,
+    pools: Pools,
+    models: usize,
     accounts: Vec<Vec<Escalation>>,
-}
-
-#[derive(Debug)]
-struct Pool {
-    name: String,
-    models: Vec<ModelIndex>,
 }
 
 impl LimitBlocks {
     pub(super) fn new(spec: &ProviderSpec) -> Self {
-        let mut pools: Vec<Pool> = Vec::new();
-        let mut pool_of = Vec::with_capacity(spec.models.len());
-        for (index, model) in spec.models.iter().enumerate() {
-            pool_of.push(model.pool.as_deref().map(|name| join(&mut pools, name, ModelIndex(index))));
-        }
-        let targets = 1 + spec.models.len() + pools.len();
+        let (pools, models) = (Pools::new(spec), spec.models.len());
+        let targets = 1 + models + pools.names().count();
         let accounts = spec.accounts.iter().map(|_| vec![Escalation::default(); targets]).collect();
-        Self { pools, pool_of, accounts }
+        Self { pools, models, accounts }
     }
 
     /// Who a refusal speaks for: whose limit it says it is, else whose limit of that unit and period there is, else
     /// everybody who shares a limit with the model.
-    pub(super) fn target(&self, spec: &ProviderSpec, refused: &RefusedLimit, model: ModelIndex) -> Target {
+    pub(super) fn target(
+        &self,
+        spec: &ProviderSpec,
+        refused: &RefusedLimit,
+        model: ModelIndex,
+    ) -> CooldownScope {
         let stated = refused.scope.clone().or_else(|| known_scope(spec, refused, model));
         let shared = || if spec.limits.is_empty() { Scope::Model } else { Scope::Account };
         match stated.unwrap_or_else(shared) {
-            Scope::Account => Target::Account,
-            Scope::Model => Target::Model(model),
-            Scope::Pool(name) => {
-                let pool = self.pools.iter().position(|pool| pool.name == name);
-                pool.map_or(Target::Account, Target::Pool)
-            }
+            Scope::Account => CooldownScope::Account,
+            Scope::Model => CooldownScope::Model(model),
+            Scope::Pool(name) => self.pools.named(&name).map_or(CooldownScope::Account, CooldownScope::Pool),
         }
     }
 
@@ -76,22 +59,19 @@ impl LimitBlocks {
         limits.min().map_or(1, |max| u32::try_from(max).unwrap_or(u32::MAX).max(1))
     }
 
-    /// What a book has to leave alone for a target: the whole account (`None`), or these models.
-    pub(super) fn members(&self, target: Target) -> impl Iterator<Item = Option<ModelIndex>> + '_ {
-        let (single, pool) = match target {
-            Target::Account => (Some(None), None),
-            Target::Model(model) => (Some(Some(model)), None),
-            Target::Pool(pool) => (None, self.pools.get(pool)),
-        };
-        let pooled = pool.into_iter().flat_map(|pool| pool.models.iter().copied().map(Some));
-        single.into_iter().chain(pooled)
+    pub(super) fn pools(&self) -> &Pools {
+        &self.pools
     }
 
-    pub(super) fn escalation(&mut self, account: AccountIndex, target: Target) -> Option<&mut Escalation> {
+    pub(super) fn escalation(
+        &mut self,
+        account: AccountIndex,
+        target: CooldownScope,
+    ) -> Option<&mut Escalation> {
         let index = match target {
-            Target::Account => 0,
-            Target::Model(model) => 1 + model.0,
-            Target::Pool(pool) => 1 + self.pool_of.len() + pool,
+            CooldownScope::Account => 0,
+            CooldownScope::Model(model) => 1 + model.0,
+            CooldownScope::Pool(PoolIndex(pool)) => 1 + self.models + pool,
         };
         self.accounts.get_mut(account.0)?.get_mut(index)
     }
@@ -103,7 +83,7 @@ impl LimitBlocks {
         account: AccountIndex,
         model: ModelIndex,
     ) -> Option<LimitProbe> {
-        self.targets(model).find_map(|target| {
+        self.pools.scopes(model).find_map(|target| {
             let escalation = self.escalation(account, target)?;
             let serial = escalation.awaits_probe(now).then(|| escalation.start_probe(now))?;
             Some(LimitProbe { account, target, serial })
@@ -118,10 +98,26 @@ impl LimitBlocks {
         model: ModelIndex,
         probe: Option<LimitProbe>,
     ) -> bool {
-        self.targets(model).fold(false, |opens, target| {
+        self.pools.scopes(model).fold(false, |opens, target| {
             let serial = serial_for(probe, target);
             self.escalation(account, target).is_some_and(|escalation| escalation.answered(serial)) || opens
         })
+    }
+
+    /// An attempt at the model was granted by those who know from everybody what refuses around it, and how often in a
+    /// row: `level` of each target, `None` where nothing does.
+    pub(super) fn follow(
+        &mut self,
+        now: Moment,
+        account: AccountIndex,
+        model: ModelIndex,
+        level: impl Fn(CooldownScope) -> Option<u32>,
+    ) {
+        for target in self.pools.scopes(model) {
+            if let Some(escalation) = self.escalation(account, target) {
+                escalation.follow(now, level(target));
+            }
+        }
     }
 
     /// A probe has ended without deciding anything; whether it was the one that is waited for.
@@ -129,22 +125,6 @@ impl LimitBlocks {
         self.escalation(probe.account, probe.target)
             .is_some_and(|escalation| escalation.abandon(probe.serial))
     }
-
-    /// Everything that has to let an attempt at the model pass.
-    fn targets(&self, model: ModelIndex) -> impl Iterator<Item = Target> + use<> {
-        let pool = self.pool_of.get(model.0).copied().flatten().map(Target::Pool);
-        [Some(Target::Account), Some(Target::Model(model)), pool].into_iter().flatten()
-    }
-}
-
-/// Adds a model to the pool of that name; says which one it is.
-fn join(pools: &mut Vec<Pool>, name: &str, model: ModelIndex) -> usize {
-    let position = pools.iter().position(|pool| pool.name == name).unwrap_or(pools.len());
-    match pools.get_mut(position) {
-        Some(pool) => pool.models.push(model),
-        None => pools.push(Pool { name: name.to_owned(), models: vec![model] }),
-    }
-    position
 }
 
 /// The scope of the limits that the refusal can be about, if they have one in common.
@@ -189,7 +169,7 @@ fn is_over(window: Window, period: Period) -> bool {
 }
 
 /// The probe's number, if it is that target's.
-pub(super) fn serial_for(probe: Option<LimitProbe>, target: Target) -> Option<ProbeSerial> {
+pub(super) fn serial_for(probe: Option<LimitProbe>, target: CooldownScope) -> Option<ProbeSerial> {
     probe.filter(|probe| probe.target == target).map(|probe| probe.serial)
 }
 
@@ -216,12 +196,16 @@ mod tests {
             let spec = shipped(id);
             LimitBlocks::new(&spec).target(&spec, &refused, ModelIndex(1))
         };
-        assert_eq!(of("groq", refused(Unit::Requests, 60)), Target::Model(ModelIndex(1)));
-        assert_eq!(of("groq", RefusedLimit::default()), Target::Model(ModelIndex(1)), "nothing is shared");
-        assert_eq!(of("openrouter", refused(Unit::Requests, 60)), Target::Pool(0));
-        assert_eq!(of("sambanova", refused(Unit::Tokens, 86_400)), Target::Account);
+        assert_eq!(of("groq", refused(Unit::Requests, 60)), CooldownScope::Model(ModelIndex(1)));
+        assert_eq!(
+            of("groq", RefusedLimit::default()),
+            CooldownScope::Model(ModelIndex(1)),
+            "nothing is shared"
+        );
+        assert_eq!(of("openrouter", refused(Unit::Requests, 60)), CooldownScope::Pool(PoolIndex(0)));
+        assert_eq!(of("sambanova", refused(Unit::Tokens, 86_400)), CooldownScope::Account);
         let stated = RefusedLimit { scope: Some(Scope::Model), ..refused(Unit::Requests, 60) };
-        assert_eq!(of("openrouter", stated), Target::Model(ModelIndex(1)), "it says so itself");
+        assert_eq!(of("openrouter", stated), CooldownScope::Model(ModelIndex(1)), "it says so itself");
     }
 
     #[test]
@@ -229,8 +213,8 @@ mod tests {
         let spec = shipped("openrouter");
         let (account, now) = (AccountIndex(0), Moment::from_unix_micros(0));
         let mut blocks = LimitBlocks::new(&spec);
-        let pool = Target::Pool(0);
-        assert!(blocks.members(pool).count() > 5);
+        let pool = CooldownScope::Pool(PoolIndex(0));
+        assert!(blocks.pools().members(pool).count() > 5);
         let until =
             blocks.escalation(account, pool).unwrap().refuse(now, None, false, Moment::NEVER).unwrap();
         assert_eq!(blocks.start_probe(now, account, ModelIndex(0)), None);

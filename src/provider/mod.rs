@@ -5,6 +5,7 @@
 //! its own on the worker's thread; its bytes never cross to another one (`docs/adr/0002`). Knows no surface of ours:
 //! it answers with events and bodies, and `api` renders them.
 
+mod absences;
 mod actor;
 mod adapter;
 mod answer;
@@ -26,6 +27,7 @@ mod likeness;
 mod limit_blocks;
 mod measurements;
 mod messages;
+mod off;
 mod opening;
 mod pending;
 mod probe;
@@ -42,6 +44,7 @@ mod transport;
 #[cfg(test)]
 mod tests;
 
+pub use absences::Absences;
 pub use actor::ProviderActor;
 pub use answer::{Answer, Whole};
 pub use breaker::BreakerSnapshot;

@@ -15,22 +15,23 @@ use super::error_rules;
 use super::failed_attempt::FailedAttempt;
 use super::freed::Freed;
 use super::learned::{Asked, Learned};
-use super::limit_blocks::{LimitBlocks, LimitProbe, Target};
+use super::limit_blocks::{LimitBlocks, LimitProbe};
 use super::measurements::Measurements;
 use super::probe::{Probe, Probes};
 use super::served::ServedName;
 use super::state::State;
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::consequence::Costs;
-use crate::domain::failure::{FailureKind, UpstreamFailure};
+use crate::domain::cooldown::CooldownReason;
+use crate::domain::failure::UpstreamFailure;
 use crate::domain::input_tokens::InputTokens;
 use crate::domain::panics::Panics;
 use crate::domain::provider::{AccountSpec, ModelSpec, ProviderSpec};
 use crate::domain::signals::RefusedLimit;
 use crate::domain::usage::Usage;
-use crate::ledger::{LedgerAnswered, ProviderLedger, Reserved};
+use crate::ledger::{LedgerAnswered, LeftAlone, ProviderLedger, Reserved};
 use crate::metrics::ProviderMetrics;
-use crate::quota::{AccountIndex, Answer, Book, Demand, Hold, ModelIndex, Refusal, Spent};
+use crate::quota::{AccountIndex, Answer, Book, CooldownScope, Demand, Hold, ModelIndex, Refusal, Spent};
 use crate::routing::Went;
 
 /// The state of one provider; survives its actors. Only the actors of that provider, and the attempts that
@@ -56,11 +57,9 @@ pub struct ProviderShared {
 
 impl ProviderShared {
     pub fn new(spec: Arc<ProviderSpec>, clock: SharedClock, panics: Panics) -> Self {
-        let models = spec.models.len();
-        let off_until = spec.accounts.iter().map(|_| vec![Moment::default(); models]).collect();
         let blocks = LimitBlocks::new(&spec);
         let learned = spec.models.iter().map(Learned::new).collect();
-        let state = State { book: Book::new(&spec), breaker: Breaker::default(), blocks, off_until, learned };
+        let state = State { book: Book::new(&spec), breaker: Breaker::default(), blocks, learned };
         let limit_headers = LimitHeaders::new(&spec.signals.limit_headers);
         let counters = Counters::default();
         let names = spec.models.iter().map(|model| Arc::new(ServedName::new(&spec.id, model))).collect();
@@ -249,8 +248,8 @@ impl ProviderShared {
         self.state.lock().book.first_byte(now, hold);
     }
 
-    pub(super) fn settle(&self, hold: Hold, spent: Spent) {
-        let (now, model) = (self.clock.now(), hold.model());
+    pub(super) fn settle(&self, now: Moment, hold: Hold, spent: Spent) {
+        let model = hold.model();
         if let Some(ledger) = &self.ledger {
             ledger.settle(now, &hold, spent);
         }
@@ -262,13 +261,12 @@ impl ProviderShared {
     }
 
     /// An attempt at the model has ended so.
-    pub(super) fn went(&self, model: ModelIndex, went: Went) {
-        self.measurements.note(self.clock.now(), model, went);
+    pub(super) fn went(&self, now: Moment, model: ModelIndex, went: Went) {
+        self.measurements.note(now, model, went);
     }
 
     /// The account and the model have answered: what escalates starts over.
-    pub(super) fn succeeded(&self, account: AccountIndex, model: ModelIndex, probes: Probes) {
-        let now = self.clock.now();
+    pub(super) fn succeeded(&self, now: Moment, account: AccountIndex, model: ModelIndex, probes: Probes) {
         let mut state = self.state.lock();
         state.breaker.note(now, Attempted::Answered, probes.breaker);
         if state.blocks.answered(account, model, probes.limit)
@@ -291,7 +289,7 @@ impl ProviderShared {
                 if exhausted.refills { LimitBlocks::max(&self.spec, &exhausted.limit, model) } else { 1 };
             let until = now + exhausted.reset_at.saturating_since(now) / share;
             let until = until.min(cooling::cap(exhausted.limit.period, now));
-            self.block(&mut state, now, (account, target), until);
+            self.leave_alone(&mut state, now, (account, target), until, CooldownReason::RateLimited);
         }
     }
 
@@ -306,6 +304,7 @@ impl ProviderShared {
         let FailedAttempt { account, model, .. } = *attempt;
         let mut state = self.state.lock();
         state.breaker.note(now, attempt.attempted(failure.kind), attempt.probes.breaker);
+        let Some(reason) = CooldownReason::of(failure.kind) else { return };
         match failure.kind.consequence().costs {
             Costs::Nobody | Costs::Provider => {}
             Costs::Limit => {
@@ -314,73 +313,48 @@ impl ProviderShared {
                 let target =
                     state.blocks.target(&self.spec, failure.limit.as_deref().unwrap_or(&unknown), model);
                 if let Some(until) = state.refused(now, attempt, target, failure) {
-                    self.block(&mut state, now, (account, target), until);
+                    self.leave_alone(&mut state, now, (account, target), until, reason);
                 }
             }
             Costs::Moment => {
                 let until = cooling::busy_until(failure.retry, now);
                 let accounts = (0..self.spec.accounts.len()).map(AccountIndex);
-                accounts.for_each(|account| state.book.cool_down(account, Some(model), until));
+                accounts.for_each(|account| state.book.cool_down(account, Some(model), until, reason));
             }
             Costs::Model => {
-                state.switch_off(account, Some(model), now + MODEL_OFF);
-                self.keep_cooldown(now, (account, Some(model)), now + MODEL_OFF, failure.kind);
+                let target = (account, CooldownScope::Model(model));
+                self.leave_alone(&mut state, now, target, now + MODEL_OFF, reason);
             }
             Costs::Account => {
                 self.counters.accounts_refused.fetch_add(1, Ordering::Relaxed);
                 log::error!(provider = self.spec.id.as_str(), failure = failure.kind.as_str(),
                     account = self.account(account).map_or("", |account| account.name.as_str());
                     "an account is off: the provider does not accept it");
-                state.switch_off(account, None, now + ACCOUNT_OFF);
-                self.keep_cooldown(now, (account, None), now + ACCOUNT_OFF, failure.kind);
+                let target = (account, CooldownScope::Account);
+                self.leave_alone(&mut state, now, target, now + ACCOUNT_OFF, reason);
             }
         }
     }
 
-    /// Leaves alone what shares a limit until then, and remembers it through a restart.
-    fn block(
+    /// Leaves what shares a cooldown alone until then, and has it remembered: through a restart, by other replicas.
+    fn leave_alone(
         &self,
         state: &mut State,
         now: Moment,
-        (account, target): (AccountIndex, Target),
+        (account, scope): (AccountIndex, CooldownScope),
         until: Moment,
+        reason: CooldownReason,
     ) {
-        for model in state.blocks.members(target) {
-            state.book.cool_down(account, model, until);
-            self.keep_cooldown(now, (account, model), until, FailureKind::RateLimited);
-        }
-    }
-
-    fn keep_cooldown(
-        &self,
-        now: Moment,
-        (account, model): (AccountIndex, Option<ModelIndex>),
-        until: Moment,
-        reason: FailureKind,
-    ) {
+        state.cool_down(account, scope, until, reason);
         if let Some(ledger) = &self.ledger {
-            ledger.cool_down(now, account, model, until, reason.as_str());
+            let level = state.blocks.escalation(account, scope).map_or(0, |escalation| escalation.level());
+            ledger.cool_down(now, &LeftAlone { account, scope, until, reason, level });
         }
-    }
-
-    /// Until when the provider, or every account of it for the model, is off, because of failures and not for want
-    /// of capacity.
-    pub(super) fn off_until(&self, model: ModelIndex) -> Option<Moment> {
-        let now = self.clock.now();
-        let mut state = self.state.lock();
-        let accounts = state.off_until.iter();
-        let earliest = accounts.map(|models| models.get(model.0).copied().unwrap_or_default()).min();
-        let opens = match state.breaker.passage(now) {
-            Passage::NotUntil(until) => Some(until),
-            Passage::Free | Passage::AsProbe => None,
-        };
-        earliest.filter(|earliest| *earliest > now).max(opens)
     }
 
     /// For those who only look; not for long, because it is locked meanwhile.
-    pub(super) fn look<T>(&self, look: impl FnOnce(Moment, &Book, &Breaker) -> T) -> T {
+    pub(super) fn look<T>(&self, look: impl FnOnce(Moment, &State) -> T) -> T {
         let now = self.clock.now();
-        let state = self.state.lock();
-        look(now, &state.book, &state.breaker)
+        look(now, &self.state.lock())
     }
 }

@@ -24,7 +24,7 @@ pub struct ProviderSnapshot {
 impl ProviderShared {
     pub(super) fn snapshot(&self) -> ProviderSnapshot {
         let (now, book, breaker) =
-            self.look(|now, book, breaker| (now, book.snapshot(now), breaker.snapshot(now)));
+            self.look(|now, state| (now, self.book_snapshot(now, state), state.breaker.snapshot(now)));
         ProviderSnapshot {
             provider: self.spec().id.clone(),
             book,

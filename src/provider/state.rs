@@ -4,11 +4,12 @@ use super::breaker::Breaker;
 use super::cooling;
 use super::failed_attempt::FailedAttempt;
 use super::learned::Learned;
-use super::limit_blocks::{LimitBlocks, LimitProbe, Target, serial_for};
+use super::limit_blocks::{LimitBlocks, LimitProbe, serial_for};
 use crate::domain::clock::Moment;
+use crate::domain::cooldown::CooldownReason;
 use crate::domain::failure::UpstreamFailure;
 use crate::domain::signals::Period;
-use crate::quota::{AccountIndex, Book, Hold, ModelIndex, PROBE_PATIENCE};
+use crate::quota::{AccountIndex, Book, CooldownScope, Hold, PROBE_PATIENCE};
 
 /// The books and the health of one provider.
 pub(super) struct State {
@@ -16,8 +17,6 @@ pub(super) struct State {
     pub(super) breaker: Breaker,
     /// Refusals that state no delay.
     pub(super) blocks: LimitBlocks,
-    /// Until when failures, not limits, keep an account and model from being asked.
-    pub(super) off_until: Vec<Vec<Moment>>,
     /// By model.
     pub(super) learned: Vec<Learned>,
 }
@@ -29,7 +28,7 @@ impl State {
         &mut self,
         now: Moment,
         attempt: &FailedAttempt,
-        target: Target,
+        target: CooldownScope,
         failure: &UpstreamFailure,
     ) -> Option<Moment> {
         let (serial, period) = (serial_for(attempt.probes.limit, target), failure.period());
@@ -53,23 +52,28 @@ impl State {
     /// While the attempt that was just granted finds out whether a limit has room, nobody else is let through.
     pub(super) fn start_limit_probe(&mut self, now: Moment, hold: &Hold) -> Option<LimitProbe> {
         let probe = self.blocks.start_probe(now, hold.account(), hold.model())?;
-        for model in self.blocks.members(probe.target) {
+        for model in self.blocks.pools().members(probe.target) {
             self.book.probe(probe.account, model, Some(now + PROBE_PATIENCE));
         }
         Some(probe)
     }
 
-    pub(super) fn end_limit_probe(&mut self, account: AccountIndex, target: Target) {
-        for model in self.blocks.members(target) {
+    pub(super) fn end_limit_probe(&mut self, account: AccountIndex, target: CooldownScope) {
+        for model in self.blocks.pools().members(target) {
             self.book.probe(account, model, None);
         }
     }
 
-    /// Switches the model off on the account, or all its models.
-    pub(super) fn switch_off(&mut self, account: AccountIndex, model: Option<ModelIndex>, until: Moment) {
-        self.book.cool_down(account, model, until);
-        let models = self.off_until.get_mut(account.0).into_iter().flatten().enumerate();
-        let chosen = models.filter(|(position, _)| model.is_none_or(|model| model.0 == *position));
-        chosen.for_each(|(_, off_until)| *off_until = until.max(*off_until));
+    /// Leaves what shares a cooldown alone.
+    pub(super) fn cool_down(
+        &mut self,
+        account: AccountIndex,
+        scope: CooldownScope,
+        until: Moment,
+        reason: CooldownReason,
+    ) {
+        for model in self.blocks.pools().members(scope) {
+            self.book.cool_down(account, model, until, reason);
+        }
     }
 }

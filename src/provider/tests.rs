@@ -368,19 +368,19 @@ fn one_probe_reopens_a_limit_that_gave_no_instant() {
     let Answer::Granted(hold) = answer else { panic!("{answer:?}") };
     assert!(is_refused(&reserve(&shared).0), "only the probe is let through");
     drop(probe);
-    shared.settle(hold, Spent::NotSent);
+    shared.settle(shared.clock().now(), hold, Spent::NotSent);
 
     let (answer, probe) = reserve(&shared);
     let Answer::Granted(hold) = answer else { panic!("it makes way for the next one: {answer:?}") };
     let probe = probe.unwrap();
-    shared.succeeded(ACCOUNT, MODEL, probe.probes());
+    shared.succeeded(shared.clock().now(), ACCOUNT, MODEL, probe.probes());
     drop(probe);
-    shared.settle(hold, Spent::NotSent);
+    shared.settle(shared.clock().now(), hold, Spent::NotSent);
     for _ in 0..3 {
         let (answer, probe) = reserve(&shared);
         let Answer::Granted(hold) = answer else { panic!("it is open again: {answer:?}") };
         assert!(probe.is_none());
-        shared.settle(hold, Spent::NotSent);
+        shared.settle(shared.clock().now(), hold, Spent::NotSent);
     }
 }
 
@@ -395,7 +395,7 @@ fn a_refused_probe_closes_the_limit_for_longer() {
     let attempt = FailedAttempt { account: ACCOUNT, model: MODEL, has_succeeded: false, probes };
     shared.failed(&attempt, &refusal());
     drop(probe);
-    shared.settle(hold, Spent::NotSent);
+    shared.settle(shared.clock().now(), hold, Spent::NotSent);
     let until = shared.snapshot().book.cooldowns[0].until;
     assert_eq!(until.saturating_since(NOW), Duration::from_secs(30 + 120));
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::HttpMessage;
+use actix_web::dev::Payload;
 use actix_web::error::ParseError;
 use actix_web::http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
@@ -75,6 +77,22 @@ pub(super) struct Response {
     /// Whether the body is compressed, although we never ask for that.
     pub(super) is_encoded: bool,
     pub(super) body: Body,
+    /// Without its body: its headers take 3 KiB, which an open stream does not keep.
+    head: ClientResponse,
+}
+
+impl Response {
+    fn new(mut head: ClientResponse) -> Self {
+        let headers = head.headers();
+        let is_encoded = headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let body = Body { payload: head.take_payload(), expected_bytes: length };
+        Self { status: head.status().as_u16(), is_encoded, body, head }
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.head.headers()
+    }
 }
 
 impl Transport {
@@ -125,14 +143,7 @@ impl Transport {
             let detail = format!("an answer ({}) whose end nothing tells", response.status());
             return Err(UpstreamFailure::new(FailureKind::Protocol, &detail));
         }
-        Ok(Response {
-            status: response.status().as_u16(),
-            is_encoded: response
-                .headers()
-                .get(CONTENT_ENCODING)
-                .is_some_and(|encoding| encoding != "identity"),
-            body: Body(response),
-        })
+        Ok(Response::new(response))
     }
 
     /// Gives up every idle connection. Those in use end as they would, and are not put back where anybody finds
@@ -194,31 +205,28 @@ fn failure_of(error: &SendRequestError) -> UpstreamFailure {
 
 /// The body of a response, in pieces as they arrive. Dropping it closes the connection unless it was read to
 /// its end.
-pub(super) struct Body(ClientResponse);
+pub(super) struct Body {
+    payload: Payload,
+    /// What the head says.
+    expected_bytes: Option<usize>,
+}
 
 impl Stream for Body {
     type Item = Result<Bytes, UpstreamFailure>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0
+        self.payload
             .poll_next_unpin(context)
             .map_err(|error| UpstreamFailure::new(FailureKind::Protocol, &error.to_string()))
     }
 }
 
 impl Body {
-    /// The headers that came before it.
-    pub(super) fn headers(&self) -> &HeaderMap {
-        self.0.headers()
-    }
-
     /// Reads the whole body.
     ///
     /// # Errors
     /// When it is longer than `limit_bytes` or breaks off.
     pub(super) async fn read_whole(mut self, limit_bytes: usize) -> Result<Bytes, UpstreamFailure> {
-        let expected_bytes =
-            self.0.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let mut whole = Vec::new();
         while let Some(piece) = self.next().await {
             let piece = piece?;
@@ -229,7 +237,7 @@ impl Body {
             whole.extend_from_slice(&piece);
         }
         // awc ends such a body as if it were complete.
-        if expected_bytes.is_some_and(|expected: usize| whole.len() < expected) {
+        if self.expected_bytes.is_some_and(|expected| whole.len() < expected) {
             return Err(UpstreamFailure::new(FailureKind::Protocol, "the answer broke off"));
         }
         Ok(whole.into())

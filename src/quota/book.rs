@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::clock::Moment;
+use crate::domain::cooldown::CooldownReason;
 use crate::domain::limit::Window;
 use crate::domain::provider::ProviderSpec;
 
@@ -169,11 +170,30 @@ impl Book {
         }
     }
 
+    /// Why each account is left alone for that model at `now`, and until when; in their order, `None` for one that is
+    /// not. Empty where none is.
+    pub fn left_alone(&self, now: Moment, model: ModelIndex) -> Vec<Option<(CooldownReason, Moment)>> {
+        let accounts = || self.accounts.iter().map(|account| account.cooldowns.of_model(now, model));
+        if accounts().all(|cooldown| cooldown.is_none()) { Vec::new() } else { accounts().collect() }
+    }
+
     /// Leaves an account alone, or one model on it, until `until`; never shortens an earlier cooldown.
-    pub fn cool_down(&mut self, account: AccountIndex, model: Option<ModelIndex>, until: Moment) {
+    pub fn cool_down(
+        &mut self,
+        account: AccountIndex,
+        model: Option<ModelIndex>,
+        until: Moment,
+        reason: CooldownReason,
+    ) {
         if let Some(account) = self.accounts.get_mut(account) {
-            account.cooldowns.extend(model, until);
+            account.cooldowns.extend(model, until, reason);
         }
+    }
+
+    /// Until when the model does not work on each of the accounts; in the past where it does.
+    pub fn off_until(&self, model: ModelIndex) -> impl Iterator<Item = (AccountIndex, Moment)> {
+        let accounts = self.accounts.iter().enumerate();
+        accounts.map(move |(index, account)| (AccountIndex(index), account.cooldowns.off_until(model)))
     }
 
     /// Keeps everybody away from an account, or one model on it, while the attempt that was just granted finds out
@@ -235,10 +255,14 @@ impl Book {
         all
     }
 
-    /// How many accounts, and models on an account, are left alone at `now`.
-    pub fn cooling(&self, now: Moment) -> usize {
+    /// Which accounts (`None`), and models on an account, are left alone at `now`, and why.
+    pub fn cooling(&self, now: Moment) -> Vec<(AccountIndex, Option<ModelIndex>, CooldownReason)> {
         let now = now.max(self.latest);
-        self.accounts.iter().map(|account| account.cooldowns.at(now).count()).sum()
+        let of_account = |(index, account): (usize, &Account)| {
+            let cooling = account.cooldowns.at(now);
+            cooling.map(|(model, _, reason)| (AccountIndex(index), model, reason)).collect::<Vec<_>>()
+        };
+        self.accounts.iter().enumerate().flat_map(of_account).collect()
     }
 
     /// How long records must be kept: no attempt holds anything longer after the last instant at which upstream can
@@ -316,10 +340,11 @@ impl Book {
         account: &'a Account,
         now: Moment,
     ) -> impl Iterator<Item = CooldownSnapshot> + use<'a> {
-        account.cooldowns.at(now).map(move |(model, until)| CooldownSnapshot {
+        account.cooldowns.at(now).map(move |(model, until, reason)| CooldownSnapshot {
             account: account.name.clone(),
             model: model.and_then(|model| self.models.get(model.0).cloned()),
             until,
+            reason: reason.as_str(),
         })
     }
 }

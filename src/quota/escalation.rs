@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use crate::domain::clock::Moment;
+use crate::domain::pause::doubled;
 
 /// The first waits. Source: the contract's "30 s, 2 min, 10 min …" for a 429 without an instant.
 const FIRST_WAITS: [Duration; 3] =
@@ -18,7 +19,7 @@ const FIRST_WAITS: [Duration; 3] =
 
 /// Where the waits begin for a limit of an hour or more: what is used up for the day is not back in 30 s. Chosen: the
 /// last of the first waits.
-const LONG_LIMIT_STEP: usize = 2;
+const LONG_LIMIT_LEVEL: u32 = 2;
 
 /// No wait is longer. Chosen: one probe an hour costs no budget worth naming, and a target that has come back
 /// is found within the hour.
@@ -34,8 +35,8 @@ pub struct ProbeSerial(u64);
 /// The waits between refusals in a row that carry no instant: 30 s, 2 min, 10 min, then doubling, at most an hour.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Escalation {
-    refusals: usize,
-    last: Duration,
+    /// How many waits have been in vain so far.
+    level: u32,
     /// While it is blocked, or waits for its probe.
     blocked_until: Option<Moment>,
     /// The probe that is out, and since when.
@@ -56,11 +57,9 @@ impl Escalation {
         if self.blocked_until.is_some() && !self.is_out(probe) {
             return None;
         }
-        let step = if is_long_limit { self.refusals.max(LONG_LIMIT_STEP) } else { self.refusals };
-        let doubled = self.last.saturating_mul(2);
-        self.last = FIRST_WAITS.get(step).copied().unwrap_or(doubled).min(MAX_WAIT);
-        self.refusals = step.saturating_add(1);
-        let until = (now + self.last).min(cap);
+        let level = if is_long_limit { self.level.max(LONG_LIMIT_LEVEL) } else { self.level };
+        self.level = level.saturating_add(1);
+        let until = (now + wait(level)).min(cap);
         (self.blocked_until, self.probe) = (Some(until), None);
         Some(until)
     }
@@ -69,6 +68,25 @@ impl Escalation {
     pub fn refuse_until_stated(&mut self, probe: Option<ProbeSerial>) {
         if self.is_out(probe) {
             (self.blocked_until, self.probe) = (None, None);
+        }
+    }
+
+    /// How many waits there were in a row, for others who leave the same target alone.
+    pub fn level(&self) -> u32 {
+        self.level
+    }
+
+    /// An attempt was granted at `now` by those who know of the target from everybody: so many waits were in vain, of
+    /// which the last is over; `None` when it works. While a wait of our own goes on, that is the later word.
+    pub fn follow(&mut self, now: Moment, level: Option<u32>) {
+        let is_waiting = self.blocked_until.is_some_and(|until| until > now);
+        match level.filter(|level| *level > 0) {
+            Some(level) => {
+                self.level = level.max(if is_waiting { self.level } else { 0 });
+                self.blocked_until = self.blocked_until.or(Some(now));
+            }
+            None if is_waiting => {}
+            None => *self = Self { probes: self.probes, ..Self::default() },
         }
     }
 
@@ -108,6 +126,14 @@ impl Escalation {
     fn is_out(&self, probe: Option<ProbeSerial>) -> bool {
         probe.is_some() && probe == self.probe.map(|(serial, _)| serial)
     }
+}
+
+/// The wait after so many in vain: 30 s, 2 min, 10 min, then doubling, at most an hour.
+fn wait(level: u32) -> Duration {
+    let [.., longest] = FIRST_WAITS;
+    let position = usize::try_from(level).unwrap_or(usize::MAX);
+    let beyond = || doubled(longest, level.saturating_sub(LONG_LIMIT_LEVEL), MAX_WAIT);
+    FIRST_WAITS.get(position).copied().unwrap_or_else(beyond)
 }
 
 #[cfg(test)]
@@ -188,6 +214,25 @@ mod tests {
         assert!(!escalation.abandon(lost), "another one is out");
         assert!(escalation.abandon(second));
         assert!(escalation.awaits_probe(until + PROBE_PATIENCE));
+    }
+
+    #[test]
+    fn what_others_found_goes_on_here() {
+        let mut escalation = Escalation::default();
+        escalation.follow(START, Some(2));
+        let probe = escalation.awaits_probe(START).then(|| escalation.start_probe(START));
+        let until = escalation.refuse(START, probe, false, Moment::NEVER);
+        assert_eq!((until, escalation.level()), (Some(START + Duration::from_secs(600)), 3));
+        // What was granted before says nothing new, but nobody forgets what others found.
+        escalation.follow(START, None);
+        escalation.follow(START, Some(1));
+        assert_eq!(escalation.level(), 3);
+        assert!(!escalation.awaits_probe(START));
+        // It works again, as another one found.
+        let later = until.unwrap();
+        escalation.follow(later, None);
+        let again = escalation.refuse(later, None, false, Moment::NEVER);
+        assert_eq!(again, Some(later + Duration::from_secs(30)));
     }
 
     #[test]

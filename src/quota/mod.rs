@@ -24,6 +24,7 @@ mod answer;
 mod book;
 mod budget;
 mod cooldown;
+mod cooldown_scope;
 mod demand;
 mod escalation;
 pub mod estimate;
@@ -53,6 +54,7 @@ mod utilisation;
 
 pub use answer::{Answer, Ticket};
 pub use book::Book;
+pub use cooldown_scope::{CooldownScope, PoolIndex, Pools};
 pub use demand::{AccountIndex, Demand, ModelIndex};
 pub use escalation::{Escalation, PROBE_PATIENCE, ProbeSerial};
 pub use hold::Hold;

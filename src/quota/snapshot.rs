@@ -43,4 +43,6 @@ pub struct CooldownSnapshot {
     pub model: Option<String>,
     /// Unix microseconds.
     pub until: Moment,
+    /// A [`CooldownReason`](crate::domain::cooldown::CooldownReason)'s label.
+    pub reason: &'static str,
 }

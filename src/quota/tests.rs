@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::calendar::{Calendar, Period, Zone};
 use crate::domain::clock::Moment;
+use crate::domain::cooldown::CooldownReason;
 use crate::domain::ids::ProviderId;
 use crate::domain::limit::{Limit, RequestsCharged, Scope, TokensCharged, Unit, Window};
 use crate::domain::price::Price;
@@ -177,8 +178,8 @@ fn the_account_with_the_most_room_pays_and_the_first_of_equals() {
 fn a_cooling_account_or_model_is_left_alone_until_its_instant() {
     let mut book = Book::new(&provider(2, Vec::new()));
     let (soon, later) = (start() + SECOND, start() + MINUTE);
-    book.cool_down(AccountIndex(0), None, later);
-    book.cool_down(AccountIndex(1), Some(POOLED), soon);
+    book.cool_down(AccountIndex(0), None, later, CooldownReason::RateLimited);
+    book.cool_down(AccountIndex(1), Some(POOLED), soon, CooldownReason::RateLimited);
     assert_eq!(refused(book.reserve(start(), &small())), Refusal::NotUntil(soon));
     let other_model = granted(book.reserve(start(), &demand(ALONE, 1, 1)));
     assert_eq!(other_model.account(), AccountIndex(1));
@@ -333,11 +334,15 @@ fn what_is_left_adds_up_over_the_accounts_and_a_debt_leaves_nothing() {
     assert_eq!(left(&book, start() + LONG_MINUTE), [(8, 8), (200, 200)]);
     assert_eq!(book.left(start()).len(), Terms::new(&spec).all().count());
 
-    book.cool_down(AccountIndex(0), None, start() + 2 * MINUTE);
-    book.cool_down(AccountIndex(1), Some(ALONE), start() + 3 * MINUTE);
-    assert_eq!(book.cooling(start() + LONG_MINUTE), 2);
-    assert_eq!(book.cooling(start() + 2 * MINUTE), 1);
-    assert_eq!(book.cooling(start() + 3 * MINUTE), 0);
+    book.cool_down(AccountIndex(0), None, start() + 2 * MINUTE, CooldownReason::RateLimited);
+    book.cool_down(AccountIndex(1), Some(ALONE), start() + 3 * MINUTE, CooldownReason::ModelGone);
+    let alone = (AccountIndex(1), Some(ALONE), CooldownReason::ModelGone);
+    let whole = (AccountIndex(0), None, CooldownReason::RateLimited);
+    assert_eq!(book.cooling(start() + LONG_MINUTE), [whole, alone]);
+    assert_eq!(book.cooling(start() + 2 * MINUTE), [alone]);
+    assert_eq!(book.cooling(start() + 3 * MINUTE), []);
+    let off: Vec<bool> = book.off_until(ALONE).map(|(_, until)| until > start()).collect();
+    assert_eq!(off, [false, true]);
 }
 
 #[test]
@@ -345,7 +350,7 @@ fn a_snapshot_reads_well_as_json() {
     let limits = vec![per_minute(Scope::Account, Unit::Requests, 30), parallel(2)];
     let mut book = Book::new(&provider(1, limits));
     let hold = granted(book.reserve(start(), &small()));
-    book.cool_down(AccountIndex(0), Some(ALONE), Moment::NEVER);
+    book.cool_down(AccountIndex(0), Some(ALONE), Moment::NEVER, CooldownReason::RateLimited);
     let json = serde_json::to_string(&book.snapshot(start())).unwrap();
     let budget = r#"{"account":"env-0","scope":"account","unit":"requests","window":"60s","window_ms":60000,"max":30,"held":1,"free_at":null}"#;
     assert!(json.contains(budget), "{json}");
@@ -555,9 +560,9 @@ fn a_ledger_is_asked_first_where_most_is_left_and_not_at_all_where_nothing_is() 
         .into_iter()
         .collect();
     assert_eq!(book.rank(now, &small()), accounts(&[1, 2]));
-    book.cool_down(AccountIndex(1), None, now + SECOND);
+    book.cool_down(AccountIndex(1), None, now + SECOND, CooldownReason::RateLimited);
     assert_eq!(book.rank(now, &small()), accounts(&[2]));
-    book.cool_down(AccountIndex(2), None, now + 9 * SECOND);
+    book.cool_down(AccountIndex(2), None, now + 9 * SECOND, CooldownReason::RateLimited);
     assert_eq!(book.rank(now, &small()), Err(Refusal::NotUntil(now + SECOND)));
     for hold in &mut holds {
         book.first_byte(now, hold);

@@ -51,7 +51,7 @@ impl Pace {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a switch for who runs the tests")]
-fn is_long() -> bool {
+pub(crate) fn is_long() -> bool {
     std::env::var(LONG).is_ok()
 }
 

@@ -332,8 +332,8 @@ async fn a_fresh_store_blocks_nothing_and_shows_what_is_held() {
     })
     .await;
     let expected = json!([{
-        "provider": "up", "account": "default", "scope": "account", "unit": "requests", "window_ms": 60_000,
-        "held": 1, "max": 2, "free_at": null,
+        "provider": "up", "account": "default", "scope": "account", "unit": "requests", "window": "60s",
+        "window_ms": 60_000, "held": 1, "leased": 0, "max": 2, "free_at": null,
     }]);
     assert_eq!((&shown["limits"], &shown["cooldowns"]), (&expected, &json!([])));
     assert_eq!(setting.chat(&process).await.status, 200);

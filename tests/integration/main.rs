@@ -31,6 +31,10 @@ mod hostile_upstream;
 #[cfg(test)]
 mod judge;
 #[cfg(test)]
+mod judged_replicas;
+#[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod ledger;
 #[cfg(test)]
 mod metrics;

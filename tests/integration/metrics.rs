@@ -215,7 +215,8 @@ async fn what_happens_is_counted() {
     assert_eq!(of("answers_total", "good", "model", "m-good"), Some(1.0));
     assert_eq!(read.value("limit_breach_total", &[("provider", "bad")]), Some(1.0));
     assert_eq!(read.value("limit_breach_total", &[("provider", "good")]), Some(0.0));
-    assert!(read.value("provider_cooling", &[("provider", "bad")]).unwrap() >= 1.0);
+    assert!(of("provider_cooling", "bad", "reason", "rate_limited").unwrap() >= 1.0);
+    assert_eq!(of("provider_cooling", "bad", "reason", "unauthorized"), Some(0.0));
 
     assert_eq!(of("limit_decisions_total", "good", "decision", "granted"), Some(1.0));
     assert!(of("limit_decisions_total", "good", "decision", "refused").unwrap() >= 1.0);
@@ -338,7 +339,15 @@ async fn the_document_lists_what_is_exposed() {
         .map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('`', "")).collect())
         .collect();
     let upstream = FakeUpstream::start([Reply::error(500, "broken")]);
-    let app = TestApp::with_config(&provider("up", &upstream, &limit("requests", 9, "60s"))).await;
+    let config = provider("up", &upstream, &limit("requests", 9, "60s"));
+    let embedded = TestApp::with_config(&config).await;
+    let exposed = read(&embedded).await;
+    let is_shared = |name: &str| name.starts_with("freellmapi_ledger_");
+    let of_any_store: BTreeSet<&str> =
+        FAMILIES.iter().map(|family| family.name).filter(|name| !is_shared(name)).collect();
+    assert_eq!(exposed.kinds.keys().map(String::as_str).collect::<BTreeSet<_>>(), of_any_store);
+    embedded.finish().await;
+    let app = TestApp::on_postgres(&config).await;
     let read = read(&app).await;
     let listed: Vec<Vec<String>> = FAMILIES
         .iter()
@@ -366,5 +375,23 @@ async fn the_document_lists_what_is_exposed() {
             assert_eq!(labels.keys().map(String::as_str).collect::<BTreeSet<_>>(), expected, "{name}");
         }
     }
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn the_shared_ledger_is_counted() {
+    let upstream = FakeUpstream::start([]);
+    let app = TestApp::on_postgres(&provider("up", &upstream, &limit("requests", 9, "60s"))).await;
+    for _ in 0..3 {
+        assert_eq!(app.chat(json!({"stream": false})).await.status, 200);
+    }
+    let read = read_when(&app, "ledger_claims_total", &[("answer", "granted")], 3.0).await;
+    assert!(read.value("ledger_calls_total", &[]).unwrap() >= 3.0);
+    for quiet in ["ledger_news_lost_total", "ledger_news_late_total", "ledger_restores_total"] {
+        assert_eq!(read.value(quiet, &[]), Some(0.0), "{quiet}");
+    }
+    assert_eq!(read.value("ledger_claims_total", &[("answer", "refused")]), Some(0.0));
+    read_when(&app, "ledger_claims_waiting", &[], 0.0).await;
+    read_when(&app, "ledger_unwritten", &[], 0.0).await;
     app.finish().await;
 }

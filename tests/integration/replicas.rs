@@ -18,8 +18,11 @@ use futures_util::stream::iter;
 use serde_json::json;
 use tempfile::TempDir;
 
+mod commands;
+mod cooldowns;
+
 use crate::durability::Process;
-use crate::support::app::{KEY, chat_body, limit, provider, until};
+use crate::support::app::{ADMIN_KEY, KEY, chat_body, limit, provider, until};
 use crate::support::database::TestDatabase;
 use crate::support::fake_upstream::FakeUpstream;
 use crate::support::reply::Reply;
@@ -27,12 +30,16 @@ use crate::support::reply::Reply;
 /// How long an answer may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What a request waits at most, in milliseconds, where nothing comes back that soon: long enough for a ledger on a busy
+/// machine, which has but a moment for who does not wait.
+const LEDGERS_TIME: u32 = 10_000;
+
 /// Some gateways on one database, in front of one upstream.
-struct Fleet {
-    database: TestDatabase,
-    upstream: FakeUpstream,
-    folder: TempDir,
-    replicas: Vec<Running>,
+pub(crate) struct Fleet {
+    pub(crate) database: TestDatabase,
+    pub(crate) upstream: FakeUpstream,
+    pub(crate) folder: TempDir,
+    pub(crate) replicas: Vec<Running>,
     client: Client,
 }
 
@@ -40,30 +47,34 @@ struct Fleet {
 const AT_A_TIME: usize = 64;
 
 /// What all of them come to, made side by side.
-async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+pub(crate) async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     iter(futures).buffered(AT_A_TIME).collect().await
 }
 
 /// What a chat was answered.
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     retry_after: Option<u64>,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Fleet {
     /// So many replicas, with one provider `up` that has more lines of configuration.
-    async fn start(replicas: usize, extra: &str) -> Self {
+    pub(crate) async fn start(replicas: usize, extra: &str) -> Self {
         Self::start_with(replicas, FakeUpstream::start([]), extra, "").await
     }
 
     /// `more` is more configuration behind the provider.
-    async fn start_with(replicas: usize, upstream: FakeUpstream, extra: &str, more: &str) -> Self {
+    pub(crate) async fn start_with(replicas: usize, upstream: FakeUpstream, extra: &str, more: &str) -> Self {
+        let providers = format!("{}{more}", provider("up", &upstream, extra));
+        Self::start_configured(replicas, upstream, &providers).await
+    }
+
+    async fn start_configured(replicas: usize, upstream: FakeUpstream, providers: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[stats]\nspool = \"{}\"\n{}{more}",
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[stats]\nspool = \"{}\"\n{providers}",
             folder.path().join("spool").display(),
-            provider("up", &upstream, extra)
         );
         fs::write(folder.path().join("test.toml"), config).unwrap();
         let client = Client::builder().timeout(PATIENCE).finish();
@@ -76,28 +87,38 @@ impl Fleet {
         fleet
     }
 
-    fn environment(&self) -> HashMap<String, String> {
+    pub(crate) fn environment(&self) -> HashMap<String, String> {
         HashMap::from([
             ("DATABASE_URL".to_owned(), self.database.url()),
             ("FREELLMAPI_MASTER_KEY".to_owned(), "5a".repeat(32)),
             ("FREELLMAPI_API_KEY".to_owned(), KEY.to_owned()),
+            ("FREELLMAPI_ADMIN_KEY".to_owned(), ADMIN_KEY.to_owned()),
+            ("UP_KEY".to_owned(), "the-old-key".to_owned()),
         ])
     }
 
     async fn replica(&self) -> Running {
+        self.replica_in(self.environment(), Arc::new(SystemClock::start())).await
+    }
+
+    /// One more replica, by that clock; the caller's to end.
+    pub(crate) async fn replica_by(&self, clock: SharedClock) -> Running {
+        self.replica_in(self.environment(), clock).await
+    }
+
+    async fn replica_in(&self, environment: HashMap<String, String>, clock: SharedClock) -> Running {
         let file = Some(self.folder.path().join("test.toml"));
-        let settings = load(&Sources { file, environment: self.environment() }).unwrap();
-        let clock: SharedClock = Arc::new(SystemClock::start());
+        let settings = load(&Sources { file, environment }).unwrap();
         app::start(settings, clock, false).await.unwrap()
     }
 
     /// A chat with the replica of that number, which waits so long for capacity.
-    async fn chat(&self, replica: usize, max_wait_ms: u32) -> Answer {
+    pub(crate) async fn chat(&self, replica: usize, max_wait_ms: u32) -> Answer {
         self.chat_with(&self.replicas[replica].address.to_string(), "up/m-up", max_wait_ms).await.unwrap()
     }
 
     /// The same with a model, at any address; `None` when the server ends before it answers.
-    async fn chat_with(&self, address: &str, model: &str, max_wait_ms: u32) -> Option<Answer> {
+    pub(crate) async fn chat_with(&self, address: &str, model: &str, max_wait_ms: u32) -> Option<Answer> {
         let url = format!("http://{address}/v1/chat/completions");
         let request = self.client.post(url).bearer_auth(KEY);
         let request = request.insert_header(("x-max-wait-ms", max_wait_ms.to_string()));
@@ -128,19 +149,19 @@ impl Fleet {
     }
 
     /// When requests arrived at the upstream, by its own clock.
-    fn arrivals(&self) -> Vec<Moment> {
+    pub(crate) fn arrivals(&self) -> Vec<Moment> {
         let mut arrivals: Vec<Moment> =
             self.upstream.requests().iter().map(|request| request.received_at).collect();
         arrivals.sort();
         arrivals
     }
 
-    fn status(&self, replica: usize) -> SharedLedgerStatus {
+    pub(crate) fn status(&self, replica: usize) -> SharedLedgerStatus {
         self.replicas[replica].shared_ledger.as_ref().unwrap().snapshot()
     }
 
     /// Ends all replicas; nothing may be left of what they were told to hold but what a window keeps.
-    async fn finish(self) {
+    pub(crate) async fn finish(self) {
         let Self { replicas, database, .. } = self;
         all(replicas.into_iter().map(Running::drain)).await;
         let open = database.texts("", "SELECT attempt_id::text AS value FROM ledger_holds");
@@ -149,7 +170,7 @@ impl Fleet {
 }
 
 /// Fails where more than `max` arrivals lie within any span of `window`.
-fn never_over(arrivals: &[Moment], max: usize, window: Duration) {
+pub(crate) fn never_over(arrivals: &[Moment], max: usize, window: Duration) {
     for (first, last) in arrivals.iter().zip(arrivals.iter().skip(max)) {
         let apart = last.saturating_since(*first);
         assert!(apart >= window, "{} requests within {apart:?}", max + 1);
@@ -204,9 +225,9 @@ async fn a_route_without_limits_touches_no_ledger() {
 #[actix_web::test]
 async fn refusals_cost_no_query_each() {
     let fleet = Fleet::start(2, &limit("requests", 1, "60s")).await;
-    assert_eq!(fleet.chat(0, 0).await.status, 200);
+    assert_eq!(fleet.chat(0, LEDGERS_TIME).await.status, 200);
     for number in 0..100 {
-        let answer = fleet.chat(number % 2, 0).await;
+        let answer = fleet.chat(number % 2, LEDGERS_TIME).await;
         assert_eq!(answer.status, 429, "{}", answer.text);
         assert!(answer.retry_after.is_some_and(|seconds| (50..=61).contains(&seconds)));
     }
@@ -222,7 +243,7 @@ async fn while_the_ledger_is_away_limited_providers_are_unavailable_and_others_s
     let free = FakeUpstream::start([]);
     let up = FakeUpstream::start([]);
     let fleet = Fleet::start_with(2, up, &limit("requests", 100, "60s"), &provider("free", &free, "")).await;
-    assert_eq!(fleet.chat(0, 0).await.status, 200);
+    assert_eq!(fleet.chat(0, LEDGERS_TIME).await.status, 200);
     fleet.database.take_away();
     let address = fleet.replicas[0].address.to_string();
     let refused = fleet.chat(0, 300).await;
@@ -264,7 +285,7 @@ async fn connections_that_are_cut_in_a_burst_let_nothing_through() {
 async fn an_upstreams_refusal_is_known_to_all_replicas_and_one_probe_ends_it() {
     let script = [Reply::rate_limited(2), Reply::text("Well again.").after_signal()];
     let fleet = Fleet::start_with(3, FakeUpstream::start(script), &limit("requests", 100, "60s"), "").await;
-    assert_eq!(fleet.chat(0, 0).await.status, 429);
+    assert_eq!(fleet.chat(0, 1_000).await.status, 429);
     until("the cooldown is written", async || {
         let rows = fleet.database.texts("", "SELECT reason AS value FROM ledger_cooldowns");
         (!rows.is_empty()).then_some(())

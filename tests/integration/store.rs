@@ -20,7 +20,7 @@ use freellmapi::quota::TenantBooks;
 
 use crate::support::database::TestDatabase;
 
-const MIGRATIONS: usize = 7;
+const MIGRATIONS: usize = 9;
 
 /// Runs each test once on SQLite and once on Postgres, on a database made by the first name.
 macro_rules! on_both_backends {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use freellmapi::domain::clock::{FakeClock, Moment};
+use freellmapi::domain::clock::{Clock, FakeClock, Moment, SystemClock};
 use freellmapi::domain::tenant::TenantChange;
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 
 use crate::support::app::{Answer, KEY, TestApp, chat_body, provider, until};
@@ -260,6 +261,36 @@ async fn a_flood_without_a_key_slows_nobody() {
     }
     let small = app.post_as("wrong", "/api/chat", chat_body(json!({})), &[]).await;
     assert_eq!(small.status, 401);
+    app.finish().await;
+}
+
+#[actix_web::test]
+async fn a_flood_of_wrong_keys_is_answered_at_a_pace_and_a_right_one_is_served_meanwhile() {
+    let upstream = FakeUpstream::start([]);
+    let app = TestApp::with_upstream(&upstream).await;
+    let clock = SystemClock::start();
+    let begun = clock.now();
+    // Over every way in, each stranger as soon as it has its answer.
+    let stranger = async |number: usize| {
+        for _ in 0..6 {
+            let answer = match number % 4 {
+                0 => app.get("/v1/models", Some("wrong")).await,
+                1 => app.get("/v1/models", None).await,
+                2 => app.get("/nowhere", None).await,
+                _ => chat(&app, "wrong").await,
+            };
+            assert_eq!(answer.status, if number % 4 == 2 { 404 } else { 401 });
+        }
+    };
+    let flood: FuturesUnordered<_> = (0..64).map(stranger).collect();
+    tokio::join!(flood.collect::<Vec<()>>(), async {
+        for _ in 0..20 {
+            assert_eq!(chat(&app, KEY).await.status, 200);
+        }
+    });
+    // A hundred and one of 384 at once, then 200 a second.
+    let taken = clock.now().saturating_since(begun);
+    assert!(taken >= Duration::from_millis((384 - 101) * 5), "{taken:?}");
     app.finish().await;
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
-use awc::{Client, ClientResponse};
+use awc::{Client, ClientResponse, Connector};
 use freellmapi::app::{self, OpenStore, Running};
 use freellmapi::config::{Settings, Sources, load};
 use freellmapi::db::{NewKey, Totals, open};
@@ -22,6 +22,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::database::TestDatabase;
 use super::fake_upstream::FakeUpstream;
 
 /// The key that every test shows.
@@ -38,6 +39,8 @@ pub(crate) struct TestApp {
     client: Client,
     settings: Settings,
     clock: SharedClock,
+    /// Where its store is, unless that is a file in its folder.
+    database: Option<TestDatabase>,
 }
 
 /// One answer, read to its end.
@@ -61,6 +64,12 @@ impl TestApp {
     /// Starts with a clock that is not the machine's.
     pub(crate) async fn with_clock(clock: SharedClock, config: &str) -> Self {
         Self::start_at(clock, "", config, |_| ()).await
+    }
+
+    /// The same on a Postgres database of its own, as one of several replicas would be.
+    pub(crate) async fn on_postgres(config: &str) -> Self {
+        let clock = Arc::new(SystemClock::start());
+        Self::start_on(Some(TestDatabase::postgres()), clock, "", config, |_| ()).await
     }
 
     /// Starts with this configuration, appended to what every test needs.
@@ -87,30 +96,44 @@ impl TestApp {
         config: &str,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
+        Self::start_on(None, clock, server, config, change).await
+    }
+
+    async fn start_on(
+        database: Option<TestDatabase>,
+        clock: SharedClock,
+        server: &str,
+        config: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("test.toml");
-        let store = folder.path().join("test.db");
+        let store = url_of_store(database.as_ref(), &folder);
         let common = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{server}[store]\nurl = \"sqlite:{}\"\n[stats]\nflush = \"20ms\"\nspool = \"{}\"\n",
-            store.display(),
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{server}[store]\nurl = \"{store}\"\n[stats]\nflush = \"20ms\"\nspool = \"{}\"\n",
             folder.path().join("spool").display(),
         );
         std::fs::write(&file, common + config).unwrap();
-        let environment = HashMap::from([
+        let mut environment = HashMap::from([
             // Two accounts for a provider that names this variable.
             ("TEST_KEYS".to_owned(), "first-secret,second-secret".to_owned()),
             ("FREELLMAPI_API_KEY".to_owned(), KEY.to_owned()),
             ("FREELLMAPI_ADMIN_KEY".to_owned(), ADMIN_KEY.to_owned()),
         ]);
+        if database.is_some() {
+            environment.insert("FREELLMAPI_MASTER_KEY".to_owned(), "5a".repeat(32));
+        }
         let mut settings = load(&Sources { file: Some(file), environment }).unwrap();
         change(&mut settings);
         let running = app::start(settings.clone(), Arc::clone(&clock), false).await.unwrap();
-        let client = Client::builder().timeout(PATIENCE).disable_redirects().finish();
-        Self { running: Some(running), folder, client, settings, clock }
+        // By itself it would keep all but 100 requests from being sent.
+        let connector = Connector::new().limit(0);
+        let client = Client::builder().connector(connector).timeout(PATIENCE).disable_redirects().finish();
+        Self { running: Some(running), folder, client, settings, clock, database }
     }
 
     fn store_url(&self) -> String {
-        format!("sqlite:{}", self.folder.path().join("test.db").display())
+        url_of_store(self.database.as_ref(), &self.folder)
     }
 
     fn running(&self) -> &Running {
@@ -281,14 +304,19 @@ impl TestApp {
         .await;
     }
 
+    /// How many requests are in flight.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.running().permits.in_flight()
+    }
+
     /// Waits until so many requests are in flight.
     pub(crate) async fn wait_for_in_flight(&self, count: usize) {
-        until("in flight", async || (self.running().permits.in_flight() == count).then_some(())).await;
+        until("in flight", async || (self.in_flight() == count).then_some(())).await;
     }
 
     /// Waits until no request is in flight.
     pub(crate) async fn idle(&self) {
-        until("no permit is held", async || (self.running().permits.in_flight() == 0).then_some(())).await;
+        until("no permit is held", async || (self.in_flight() == 0).then_some(())).await;
     }
 
     /// Drains with whatever is in flight, and answers what the store has by then.
@@ -367,6 +395,11 @@ impl Answer {
         };
         self.events().iter().filter_map(delta).collect()
     }
+}
+
+fn url_of_store(database: Option<&TestDatabase>, folder: &TempDir) -> String {
+    let file = || format!("sqlite:{}", folder.path().join("test.db").display());
+    database.map_or_else(file, TestDatabase::url)
 }
 
 async fn read(

@@ -107,10 +107,7 @@ impl TestDatabase {
                 let mut connection = SqliteConnection::establish(&sqlite_file(folder)).unwrap();
                 diesel::sql_query(of_sqlite).load(&mut connection).unwrap()
             }
-            Self::Postgres(name) => {
-                let mut connection = PgConnection::establish(&url_of(name)).unwrap();
-                diesel::sql_query(of_postgres).load(&mut connection).unwrap()
-            }
+            Self::Postgres(name) => return texts_at(&url_of(name), of_postgres),
         };
         rows.into_iter().map(|row| row.value).collect()
     }
@@ -121,9 +118,7 @@ impl TestDatabase {
             Self::Sqlite(folder) => {
                 SqliteConnection::establish(&sqlite_file(folder)).unwrap().batch_execute(statement).unwrap();
             }
-            Self::Postgres(name) => {
-                PgConnection::establish(&url_of(name)).unwrap().batch_execute(statement).unwrap();
-            }
+            Self::Postgres(name) => execute_at(&url_of(name), statement),
         }
     }
 
@@ -157,6 +152,18 @@ impl Drop for TestDatabase {
             administer(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
         }
     }
+}
+
+/// The column `value` of a query, asked of the Postgres at `url`.
+pub(crate) fn texts_at(url: &str, query: &str) -> Vec<String> {
+    let mut connection = PgConnection::establish(url).unwrap();
+    let rows: Vec<TextRow> = diesel::sql_query(query).load(&mut connection).unwrap();
+    rows.into_iter().map(|row| row.value).collect()
+}
+
+/// Runs statements on the Postgres at `url`.
+pub(crate) fn execute_at(url: &str, statements: &str) {
+    PgConnection::establish(url).unwrap().batch_execute(statements).unwrap();
 }
 
 #[derive(QueryableByName)]

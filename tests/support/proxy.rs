@@ -1,18 +1,22 @@
-//! A way to a server that can be closed: the server is well, and nobody reaches it.
+//! A way to a server that can be slow or closed: the server is well, and nobody reaches it in time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{self, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 /// What becomes of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Open,
+    /// What the server says arrives so much later.
+    Slow(Duration),
     /// They stay, and nothing comes through, as when a cable is cut.
     Silent,
     /// They are closed, and so are new ones at once, as when the server has ended.
@@ -72,12 +76,13 @@ async fn accept(listener: std::net::TcpListener, target: String, seen: watch::Re
 
 async fn forward(mut near: TcpStream, target: String, mut way: watch::Receiver<Way>) {
     let mut closed = way.clone();
+    let slowness = way.clone();
     let forwarding = async {
         way.wait_for(|way| *way != Way::Silent).await.ok()?;
         let mut far = TcpStream::connect(&target).await.ok()?;
         loop {
             tokio::select! {
-                _ = copy_bidirectional(&mut near, &mut far) => return Some(()),
+                () = carry(&mut near, &mut far, &slowness) => return Some(()),
                 silent = way.wait_for(|way| *way == Way::Silent) => drop(silent.ok()?),
             }
             way.wait_for(|way| *way != Way::Silent).await.ok()?;
@@ -86,5 +91,36 @@ async fn forward(mut near: TcpStream, target: String, mut way: watch::Receiver<W
     tokio::select! {
         _ = forwarding => {}
         _ = closed.wait_for(|way| [Way::Closed, Way::Gone].contains(way)) => {}
+    }
+}
+
+/// Carries bytes both ways until one side has ended.
+async fn carry(near: &mut TcpStream, far: &mut TcpStream, way: &watch::Receiver<Way>) {
+    let (near_reader, near_writer) = near.split();
+    let (far_reader, far_writer) = far.split();
+    let slowness = || match *way.borrow() {
+        Way::Slow(delay) => delay,
+        _ => Duration::ZERO,
+    };
+    tokio::select! {
+        _ = pass_on(near_reader, far_writer, || Duration::ZERO) => {}
+        _ = pass_on(far_reader, near_writer, slowness) => {}
+    }
+}
+
+async fn pass_on(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    delay: impl Fn() -> Duration,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let length = reader.read(&mut bytes).await?;
+        let Some(read) = bytes.get(..length).filter(|read| !read.is_empty()) else { return Ok(()) };
+        // Even a sleep of nothing takes until the timer's next tick.
+        if delay() > Duration::ZERO {
+            sleep(delay()).await;
+        }
+        writer.write_all(read).await?;
     }
 }

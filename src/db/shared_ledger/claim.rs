@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use uuid::Uuid;
+use uuid::{Builder, Uuid, Version};
 
 use super::json::micros;
 use crate::domain::clock::Moment;
@@ -19,6 +19,11 @@ impl AttemptId {
     /// Mints an id that sorts by time.
     pub fn mint() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// Mints the id of a lease, by which those who look at the ledger tell it from attempts; sorts among theirs.
+    pub fn mint_lease() -> Self {
+        Self(Builder::from_bytes(Uuid::now_v7().into_bytes()).with_version(Version::Custom).into_uuid())
     }
 
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
@@ -124,11 +129,19 @@ pub struct ClaimLine {
     pub leave: u64,
 }
 
+/// What of an account is left alone together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AccountPart {
+    pub account: String,
+    /// Empty for all of it, `key:FINGERPRINT` for what only a key concerns, `model:ID`, `pool:NAME`.
+    pub scope: String,
+}
+
 /// One account that could serve an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimAccount {
     pub account: String,
-    /// Whose cooldowns matter: the account's own (empty), and the model's.
+    /// Whose cooldowns matter: scopes as in [`AccountPart`].
     pub cooldowns: Vec<String>,
     /// All of them or none; each of another budget of this account.
     pub lines: Vec<ClaimLine>,

@@ -8,10 +8,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Jsonb, Nullable, Text};
 use serde::de::DeserializeOwned;
 
-use super::claim::{AttemptId, Budget, Claim, ReserveBatch};
+use super::claim::{AccountPart, AttemptId, Budget, Claim, ReserveBatch};
 use super::introduction::introduction;
 use super::json::{Json, micros};
-use super::reply::{Reserved, Settled, read_reserved};
+use super::reply::{Reserved, Settled, Why, read_reserved};
 use super::settlement::{Settlement, settle_batch};
 use super::snapshot::SharedSnapshot;
 use crate::db::error::StoreError;
@@ -42,7 +42,7 @@ const SETTINGS: &str = "SET statement_timeout = '200ms'; SET lock_timeout = '100
 const PATIENT: &str = "SET statement_timeout = '20s'";
 const IMPATIENT: &str = "SET statement_timeout = '200ms'";
 
-diesel::define_sql_function!(fn ledger_reserve(batch: Jsonb) -> Jsonb);
+diesel::define_sql_function!(fn ledger_ask(batch: Jsonb) -> Jsonb);
 diesel::define_sql_function!(fn ledger_settle(batch: Jsonb) -> Jsonb);
 diesel::define_sql_function!(fn ledger_introduce(batch: Jsonb) -> BigInt);
 diesel::define_sql_function!(fn ledger_sweep(most: BigInt) -> BigInt);
@@ -78,7 +78,7 @@ impl LedgerConnection {
     /// [`StoreError`]; the claims may have been granted all the same, or may yet be: see [`Self::release`].
     pub fn reserve(&mut self, provider: &ProviderId, claims: &[Claim]) -> Result<Reserved, StoreError> {
         let batch = ReserveBatch::new(provider, claims);
-        let answer = diesel::select(ledger_reserve(Json(batch.body))).get_result::<Json>(&mut self.inner);
+        let answer = diesel::select(ledger_ask(Json(batch.body))).get_result::<Json>(&mut self.inner);
         let reserved = read_reserved(self.checked(answer)?, &batch.budgets).map_err(misread)?;
         if reserved.decisions.len() == claims.len() {
             Ok(reserved)
@@ -120,24 +120,24 @@ impl LedgerConnection {
         self.patiently(|connection| diesel::select(ledger_introduce(batch)).get_result(connection))
     }
 
-    /// Leaves an account (`scope` empty) or a model on it alone for that long, for good when `None`; never shortens.
+    /// Leaves a part of an account alone for that long, for good when `None`; never shortens.
     ///
     /// # Errors
     /// [`StoreError`]; repeating is harmless.
     pub fn cool_down(
         &mut self,
         provider: &ProviderId,
-        account: &str,
-        scope: &str,
+        part: &AccountPart,
         duration: Option<Duration>,
-        reason: &str,
+        why: Why,
     ) -> Result<(), StoreError> {
-        let done = diesel::sql_query("SELECT ledger_cool_down($1, $2, $3, $4, $5)")
+        let done = diesel::sql_query("SELECT ledger_leave_alone($1, $2, $3, $4, $5, $6)")
             .bind::<Text, _>(provider.as_str())
-            .bind::<Text, _>(account)
-            .bind::<Text, _>(scope)
+            .bind::<Text, _>(&part.account)
+            .bind::<Text, _>(&part.scope)
             .bind::<Nullable<BigInt>, _>(duration.map(micros))
-            .bind::<Text, _>(reason)
+            .bind::<Text, _>(why.reason.as_str())
+            .bind::<BigInt, _>(i64::from(why.level))
             .execute(&mut self.inner);
         self.checked(done).map(|_| ())
     }
@@ -146,11 +146,11 @@ impl LedgerConnection {
     ///
     /// # Errors
     /// [`StoreError`]; repeating is harmless.
-    pub fn reopen(&mut self, provider: &ProviderId, account: &str, scope: &str) -> Result<(), StoreError> {
+    pub fn reopen(&mut self, provider: &ProviderId, part: &AccountPart) -> Result<(), StoreError> {
         let done = diesel::sql_query("SELECT ledger_reopen($1, $2, $3)")
             .bind::<Text, _>(provider.as_str())
-            .bind::<Text, _>(account)
-            .bind::<Text, _>(scope)
+            .bind::<Text, _>(&part.account)
+            .bind::<Text, _>(&part.scope)
             .execute(&mut self.inner);
         self.checked(done).map(|_| ())
     }

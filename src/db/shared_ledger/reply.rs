@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Error;
 
-use super::claim::Budget;
+use super::claim::{AccountPart, Budget};
 use super::json::Json;
+use crate::domain::cooldown::CooldownReason;
 
 /// What was decided on one claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,16 +39,23 @@ pub struct Obstacle {
     pub after: Duration,
 }
 
-/// An account, or a model on it, that is left alone.
+/// Why a part of an account is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Why {
+    pub reason: CooldownReason,
+    /// How many waits there were in a row for want of an instant.
+    pub level: u32,
+}
+
+/// A part of an account that is left alone, or waits for its probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cooled {
-    pub account: String,
-    /// Empty for all of the account, else `model:ID`.
-    pub scope: String,
-    /// … that long from now.
+    pub part: AccountPart,
+    /// … that long from now; zero when that is over and nobody finds out.
     pub after: Duration,
     /// Only because an attempt is finding out whether it is over.
     pub is_probed: bool,
+    pub why: Why,
 }
 
 /// The answer to a batch of claims.
@@ -60,7 +68,7 @@ pub struct Reserved {
     /// In the order of the claims.
     pub decisions: Vec<Decision>,
     pub obstacles: Vec<Obstacle>,
-    /// Of the accounts that were asked for.
+    /// Of the parts that were asked for; those that are not there are open.
     pub cooled: Vec<Cooled>,
 }
 
@@ -80,7 +88,7 @@ struct RawReserved {
     serial: i64,
     verdicts: Vec<RawVerdict>,
     blocked: Vec<(usize, u64, i64)>,
-    cooling: Vec<(String, String, i64, bool)>,
+    standing: Vec<(String, String, i64, bool, String, u32)>,
 }
 
 #[derive(Deserialize)]
@@ -104,12 +112,15 @@ pub(super) fn read_reserved(answer: Json, budgets: &[Arc<Budget>]) -> Result<Res
         serial: raw.serial,
         decisions: raw.verdicts.into_iter().map(decision).collect(),
         obstacles: raw.blocked.into_iter().filter_map(obstacle).collect(),
-        cooled: raw.cooling.into_iter().map(cooled).collect(),
+        cooled: raw.standing.into_iter().map(cooled).collect(),
     })
 }
 
-fn cooled((account, scope, in_us, is_probed): (String, String, i64, bool)) -> Cooled {
-    Cooled { account, scope, after: from_micros(in_us), is_probed }
+fn cooled(
+    (account, scope, in_us, is_probed, reason, level): (String, String, i64, bool, String, u32),
+) -> Cooled {
+    let why = Why { reason: CooldownReason::named(&reason), level };
+    Cooled { part: AccountPart { account, scope }, after: from_micros(in_us), is_probed, why }
 }
 
 fn decision(raw: RawVerdict) -> Decision {

@@ -26,6 +26,8 @@ pub struct SharedLimit {
     /// `None` when no replica has used it for a minute.
     pub max: Option<u64>,
     pub held: u64,
+    /// Of what is held: what leases have that is not spent, or whose attempts go on.
+    pub leased: u64,
     /// Attempts whose part may still change.
     pub open: u64,
     /// Zero when it is not blocked.
@@ -41,7 +43,7 @@ pub struct SharedLimit {
 pub struct SharedCooldown {
     pub provider: String,
     pub account: String,
-    /// Empty for all of the account, else `model:ID`.
+    /// As in [`AccountPart`](super::AccountPart).
     pub scope: String,
     pub reason: String,
     /// Zero when it waits for its probe; thousands of years when only an operator ends it.

@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 
 use super::budgets;
 use super::handle::SharedLedger;
+use super::leases::Spend;
+use super::leasing::Leasing;
 use crate::db::shared_ledger::{AttemptId, ProbeEnd, Settlement};
 use crate::domain::clock::Moment;
 use crate::domain::ids::ProviderId;
@@ -19,12 +21,15 @@ pub(super) struct Attempts {
     pub(super) ledger: Arc<SharedLedger>,
     pub(super) provider: ProviderId,
     pub(super) terms: Terms,
+    pub(super) leasing: Arc<Leasing>,
     open: Mutex<HashMap<Ticket, Open>>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
+    /// Its own, or that of the lease that pays for it.
     id: AttemptId,
+    is_leased: bool,
     /// Whether it finds out whether a cooldown is over, and nobody knows yet.
     is_probe: bool,
     /// Whether the first byte has settled all that it holds.
@@ -44,15 +49,42 @@ pub struct Grant {
 }
 
 impl Attempts {
-    pub(super) fn new(ledger: Arc<SharedLedger>, provider: ProviderId, terms: Terms) -> Self {
-        Self { ledger, provider, terms, open: Mutex::default() }
+    /// `models` is how many the provider has.
+    pub(super) fn new(ledger: Arc<SharedLedger>, provider: ProviderId, terms: Terms, models: usize) -> Self {
+        let leasing = Arc::new(Leasing::new(Arc::clone(&ledger), &terms, models));
+        Self { ledger, provider, terms, leasing, open: Mutex::default() }
+    }
+
+    /// Writes an attempt that a lease pays for into the book that mirrors what this process holds.
+    pub(super) fn lease(
+        &self,
+        now: Moment,
+        book: &mut Book,
+        ticket: Ticket,
+        demand: &Demand,
+        spend: Spend,
+    ) -> Hold {
+        let open = Open { id: spend.lease, is_leased: true, is_probe: false, is_settled: false };
+        self.open.lock().insert(ticket, open);
+        let send_by = spend.send_by.min(now + demand.send_within);
+        let mut hold = book.grant(now, spend.account, demand, send_by);
+        hold.keep_as(ticket);
+        hold
     }
 
     /// The first byte of the answer has arrived at `now`: part of what is held is settled by it.
     pub(super) fn first_byte(&self, now: Moment, hold: &Hold) {
         let record = hold.record();
         let Some(open) = self.find(hold).filter(|_| record.first_byte.is_none()) else { return };
-        let lines = budgets::settled_lines(&self.terms, &HoldRecord { first_byte: Some(now), ..record });
+        let record = HoldRecord { first_byte: Some(now), ..record };
+        if open.is_leased {
+            let lines = budgets::part_lines(&self.terms, &record);
+            if !lines.is_empty() {
+                self.leasing.counted(open.id, lines);
+            }
+            return;
+        }
+        let lines = budgets::settled_lines(&self.terms, &record);
         let is_settled = lines.len() == budgets::count(&self.terms, hold.model())
             && lines.iter().all(|line| line.is_final);
         let mut attempts = self.open.lock();
@@ -78,11 +110,23 @@ impl Attempts {
 
     pub(super) fn settle(&self, now: Moment, hold: &Hold, spent: Spent) {
         let Some(open) = hold.ticket().and_then(|ticket| self.open.lock().remove(&ticket)) else { return };
-        let Some(finish) = Finish::of(spent, now) else { return self.give_back(open) };
-        let record = HoldRecord { finish: Some(finish), ..hold.record() };
+        let record = HoldRecord { finish: Finish::of(spent, now), ..hold.record() };
+        if open.is_leased {
+            return self.settle_leased(open.id, &record);
+        }
+        if record.finish.is_none() {
+            return self.give_back(open);
+        }
         if !open.is_settled || open.is_probe {
             let lines = budgets::settled_lines(&self.terms, &record);
             self.ledger.settle(Settlement { lines, probe: open.left(), ..self.news(open.id) });
+        }
+    }
+
+    fn settle_leased(&self, lease: AttemptId, record: &HoldRecord) {
+        match record.finish {
+            None => self.leasing.unspend(lease, &budgets::reserved_amounts(&self.terms, record)),
+            Some(_) => self.leasing.settle(lease, budgets::part_lines(&self.terms, record)),
         }
     }
 
@@ -95,13 +139,7 @@ impl Attempts {
     }
 
     fn news(&self, id: AttemptId) -> Settlement {
-        Settlement {
-            id,
-            provider: self.provider.clone(),
-            is_given_back: false,
-            probe: None,
-            lines: Vec::new(),
-        }
+        Settlement::of(id, self.provider.clone())
     }
 }
 
@@ -124,7 +162,7 @@ impl Grant {
         Self {
             attempts,
             ticket,
-            open: Open { id, is_probe, is_settled: false },
+            open: Open { id, is_leased: false, is_probe, is_settled: false },
             account,
             demand,
             send_by,
@@ -175,7 +213,7 @@ mod tests {
         let ledger =
             SharedLedger::start("postgres://127.0.0.1:1/none", Arc::new(SystemClock::start())).unwrap();
         let ledger = Arc::new(ledger);
-        let attempts = Arc::new(Attempts::new(Arc::clone(&ledger), spec.id.clone(), Terms::new(&spec)));
+        let attempts = Arc::new(Attempts::new(Arc::clone(&ledger), spec.id.clone(), Terms::new(&spec), 1));
         let demand = Demand {
             model: ModelIndex(0),
             input_tokens: 1,

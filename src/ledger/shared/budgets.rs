@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lease_policy::{Ask, LIFE};
+use super::scopes::Scopes;
 use crate::db::shared_ledger::{
-    AttemptId, Budget, Claim, ClaimAccount, ClaimLine, Definition, Fill, SettledLine, Span,
+    AttemptId, Budget, Claim, ClaimAccount, ClaimLine, Definition, Fill, PartLine, SettledLine, Span,
 };
 use crate::domain::calendar::{Calendar, Resets};
 use crate::domain::clock::Moment;
@@ -34,6 +36,7 @@ pub struct Past {
 pub(super) struct Budgets {
     /// By account.
     accounts: Vec<Account>,
+    scopes: Scopes,
     renew_at: Moment,
 }
 
@@ -71,7 +74,13 @@ impl Budgets {
             Window::Calendar(calendar) => Some(Resets::new(calendar).after(now).first),
             Window::Sliding(_) | Window::Spacing(_) | Window::InFlight => None,
         });
-        Self { accounts, renew_at: resets.min().unwrap_or(Moment::NEVER) }
+        let scopes = Scopes::new(spec, names);
+        Self { accounts, scopes, renew_at: resets.min().unwrap_or(Moment::NEVER) }
+    }
+
+    /// By what names the cooldowns are shared.
+    pub(super) fn scopes(&self) -> &Scopes {
+        &self.scopes
     }
 
     /// Whether a calendar's window has ended since they were made.
@@ -88,8 +97,6 @@ impl Budgets {
         accounts: &[AccountIndex],
     ) -> Claim {
         let wanted = per_budget(terms, &record(demand));
-        let model = spec.models.get(demand.model.0).map(|model| format!("model:{}", model.id));
-        let cooldowns: Vec<String> = std::iter::once(String::new()).chain(model).collect();
         let account = |index: &AccountIndex| {
             let account = self.accounts.get(index.0)?;
             let line = |(term, claim): &(Term<'_>, quota::Claim)| {
@@ -105,7 +112,7 @@ impl Budgets {
             };
             Some(ClaimAccount {
                 account: account.identity.clone(),
-                cooldowns: cooldowns.clone(),
+                cooldowns: self.scopes.asked(*index, demand.model),
                 lines: wanted.iter().filter_map(line).collect(),
             })
         };
@@ -117,6 +124,62 @@ impl Budgets {
             accounts: accounts.iter().filter_map(account).collect(),
         }
     }
+
+    /// The same for a lease that pays for many such attempts, streamed or not.
+    pub(super) fn lease(
+        &self,
+        spec: &ProviderSpec,
+        terms: &Terms,
+        demand: &Demand,
+        accounts: &[AccountIndex],
+        asks: &[Ask],
+    ) -> Claim {
+        let mut claim = self.claim(spec, terms, &Demand { is_streamed: false, ..*demand }, accounts);
+        let lines = claim.accounts.iter_mut().flat_map(|account| account.lines.iter_mut().zip(asks));
+        for (line, Ask { amount, leave }) in lines {
+            // What is not spent comes back as the lease ends, at the latest.
+            (line.amount, line.returnable, line.leave) = (*amount, *amount, *leave);
+        }
+        Claim { id: AttemptId::mint_lease(), send_within: demand.send_within + LIFE, ..claim }
+    }
+}
+
+/// What an attempt takes of each budget, in the order of a claim's lines.
+pub(super) fn amounts(terms: &Terms, demand: &Demand) -> Vec<u64> {
+    amounts_of(terms, &record(demand))
+}
+
+/// The same of an attempt that was granted.
+pub(super) fn reserved_amounts(terms: &Terms, record: &HoldRecord) -> Vec<u64> {
+    amounts_of(terms, &HoldRecord { first_byte: None, finish: None, ..*record })
+}
+
+fn amounts_of(terms: &Terms, record: &HoldRecord) -> Vec<u64> {
+    per_budget(terms, record).into_iter().map(|(_, claim)| claim.amount).collect()
+}
+
+/// What leaves a lease with the latest event of an attempt that it paid for: all that this event has made final.
+pub(super) fn part_lines(terms: &Terms, record: &HoldRecord) -> Vec<PartLine> {
+    let is_told = |line: &SettledLine| {
+        line.unit == Unit::Requests && record.first_byte.is_some() && record.finish.is_some()
+    };
+    let reserved = per_budget(terms, &HoldRecord { first_byte: None, finish: None, ..*record });
+    let taken = |line: &SettledLine| {
+        let its =
+            |(term, _): &&(Term<'_>, quota::Claim)| term.scope() == line.scope && term.unit() == line.unit;
+        reserved.iter().find(its).map_or(0, |(_, claim)| claim.amount)
+    };
+    let lines = settled_lines(terms, record).into_iter();
+    lines
+        .filter(|line| line.is_final && !is_told(line))
+        .map(|line| PartLine {
+            taken: taken(&line),
+            held: line.amount,
+            last_count: line.last_count,
+            scope: line.scope,
+            unit: line.unit,
+        })
+        .collect()
 }
 
 /// What is known of an attempt as far as its limits care: the parts of which the last count is known.
@@ -294,7 +357,7 @@ mod tests {
         let spans = requests.iter().map(|definition| (definition.span.clone(), definition.max));
         let lengthened = |ms| Span::Sliding(Duration::from_micros(ms));
         assert_eq!(spans.collect::<Vec<_>>(), [(lengthened(1_000_100), 9), (lengthened(60_006_000), 30)]);
-        assert_eq!(claim.accounts[0].cooldowns, ["", "model:m"]);
+        assert_eq!(claim.accounts[0].cooldowns[..2], ["", "model:m"]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Decides what is asked when; pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::counters::SharedLedgerCounters;
 use super::desk::{CLAIMS_WAITING, Desk, InFlight, Waiting};
 use super::job::{Cooling, Failure, Job, Report};
-use super::memory::Known;
+use super::memory::{Known, KnownCooling};
 use super::verdict::Verdict;
 use crate::db::shared_ledger::{AttemptId, Claim, Decision, Reserved, Settlement};
 use crate::domain::clock::Moment;
@@ -17,7 +18,7 @@ use crate::domain::ids::ProviderId;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same for a call that introduces limits or blocks them all: it may read a month of events.
 const LONG_PATIENCE: Duration = Duration::from_secs(25);
-/// When to ask a ledger again that is away.
+/// When to ask a ledger again that is away or has too much to do, where no failure of its own names an instant.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often expired rows are deleted. Chosen: a sum reads expired rows too, so they should stay few.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -36,6 +37,8 @@ pub(super) struct Core<A> {
     pub(super) counters: SharedLedgerCounters,
     calls: u64,
     next_sweep: Moment,
+    /// Nothing waits for more of its kind any longer.
+    is_draining: bool,
 }
 
 impl<A> Core<A> {
@@ -46,7 +49,14 @@ impl<A> Core<A> {
             counters: SharedLedgerCounters::default(),
             calls: 0,
             next_sweep: Moment::from_unix_micros(i64::MIN),
+            is_draining: false,
         }
+    }
+
+    /// The process ends: what has become known is written at once.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+        self.desks.values_mut().for_each(|desk| desk.news.urge());
     }
 
     /// Takes a claim in, or answers it at once: from memory, or because the ledger is away or too many wait.
@@ -60,10 +70,11 @@ impl<A> Core<A> {
                 Some(Verdict::NotUntil(until))
             }
             None => {
-                let is_closed = closed.or(desk.backoff.closed_until(now)).is_some();
-                let is_away = is_closed || desk.waiting.len() >= CLAIMS_WAITING;
-                self.counters.away += u64::from(is_away);
-                is_away.then_some(Verdict::Away(now + ASK_AGAIN))
+                let is_full = desk.waiting.len() >= CLAIMS_WAITING;
+                let full = is_full.then(|| now + ASK_AGAIN);
+                let again = closed.max(desk.backoff.closed_until(now)).or(full);
+                self.counters.away += u64::from(again.is_some());
+                again.map(Verdict::Away)
             }
         };
         match verdict {
@@ -75,9 +86,11 @@ impl<A> Core<A> {
         }
     }
 
-    /// Takes news of an attempt in.
-    pub(super) fn settle(&mut self, settlement: Settlement) {
+    /// Takes news of an attempt in. They wait a little for more of them, unless they may be what somebody waits for.
+    pub(super) fn settle(&mut self, now: Moment, settlement: Settlement) {
         let desk = self.desks.entry(settlement.provider.clone()).or_default();
+        let is_awaited = settlement.is_given_back || settlement.probe.is_some() || desk.memory.has_refused();
+        let is_urgent = is_awaited || self.is_draining;
         if settlement.probe.is_some() {
             desk.memory.forget_probes();
         }
@@ -86,19 +99,27 @@ impl<A> Core<A> {
         } else {
             desk.memory.forget(&settlement.lines);
         }
-        self.counters.news_lost += desk.news.add(settlement);
+        self.counters.news_lost += desk.news.add(now, settlement, is_urgent);
     }
 
     /// Leaves a target alone at once here, and soon everywhere; or no longer.
     pub(super) fn cool(&mut self, now: Moment, provider: ProviderId, cooling: Cooling) {
         let desk = self.desks.entry(provider).or_default();
         match &cooling {
-            Cooling::Cool { account, scope, duration, .. } => {
-                desk.memory.cool_down(now, account, scope, *duration);
+            Cooling::Cool { part, duration, why } => {
+                desk.memory.cool_down((now, self.calls), part, *duration, *why);
             }
-            Cooling::Reopen { account, scope } => desk.memory.reopen(account, scope),
+            Cooling::Reopen { part } => desk.memory.reopen(part),
         }
         desk.cooling.push(cooling);
+    }
+
+    /// What is left alone of those providers of which that has changed since the last time.
+    pub(super) fn take_changed_cooling(&mut self) -> Vec<(ProviderId, Arc<[KnownCooling]>)> {
+        let changed = |(provider, desk): (&ProviderId, &mut Desk<A>)| {
+            desk.memory.take_changed_cooling().map(|cooling| (provider.clone(), cooling))
+        };
+        self.desks.iter_mut().filter_map(changed).collect()
     }
 
     /// Forgets what was refused: the limits have changed.
@@ -115,7 +136,7 @@ impl<A> Core<A> {
         }
         let provider = self.most_urgent(now)?;
         let desk = self.desks.get_mut(&provider)?;
-        let (mut work, waiting) = desk.take_work();
+        let (mut work, waiting) = desk.take_work(now);
         if now >= self.next_sweep {
             work.sweep = true;
             self.next_sweep = now + SWEEP_EVERY;
@@ -133,7 +154,7 @@ impl<A> Core<A> {
     /// Whose oldest claim has waited longest; those with news only come after.
     fn most_urgent(&self, now: Moment) -> Option<ProviderId> {
         let is_ready = |desk: &Desk<A>| {
-            desk.in_flight.is_none() && desk.backoff.closed_until(now).is_none() && desk.has_work()
+            desk.in_flight.is_none() && desk.backoff.closed_until(now).is_none() && desk.has_work(now)
         };
         let urgency = |desk: &Desk<A>| desk.waiting.front().map_or(Moment::NEVER, |waiting| waiting.since);
         let ready = self.desks.iter().filter(|(_, desk)| is_ready(desk));
@@ -146,12 +167,12 @@ impl<A> Core<A> {
             desk.in_flight.as_ref().is_some_and(|in_flight| in_flight.number == report.number)
         };
         let Some(desk) = self.desks.values_mut().find(is_it) else { return Vec::new() };
-        let Some(in_flight) = desk.in_flight.take() else { return Vec::new() };
+        let Some(mut in_flight) = desk.in_flight.take() else { return Vec::new() };
         self.counters.swept += report.swept;
         self.counters.settled += report.settled.map_or(0, |settled| settled.settled);
         self.counters.settled_missing += report.settled.map_or(0, |settled| settled.missing);
-        self.counters.news_lost +=
-            desk.put_back(in_flight.sent, report.is_prepared, report.settled.is_some());
+        let done = (report.is_prepared, report.settled.is_some());
+        self.counters.news_lost += desk.put_back(now, std::mem::take(&mut in_flight.sent), done);
         match report.failure {
             None => {
                 desk.backoff.succeeded();
@@ -168,7 +189,7 @@ impl<A> Core<A> {
         let Some(reserved) = report.reserved else {
             return self.give_up(now, in_flight.waiting, report.was_asked);
         };
-        Self::tell(desk, &mut self.counters, now, in_flight.started, in_flight.waiting, &reserved)
+        Self::tell(desk, &mut self.counters, now, in_flight, &reserved)
     }
 
     /// Answers claims with what the database decided.
@@ -176,10 +197,10 @@ impl<A> Core<A> {
         desk: &mut Desk<A>,
         counters: &mut SharedLedgerCounters,
         now: Moment,
-        started: Moment,
-        waiting: Vec<Waiting<A>>,
+        call: InFlight<A>,
         reserved: &Reserved,
     ) -> Answers<A> {
+        let InFlight { number, started, waiting, .. } = call;
         let is_restored = reserved.serial <= desk.serial;
         desk.serial = reserved.serial;
         if is_restored {
@@ -192,7 +213,8 @@ impl<A> Core<A> {
             return waiting.into_iter().map(away).collect();
         }
         desk.memory.remember(now, &reserved.obstacles);
-        desk.memory.learn(now, &reserved.cooled);
+        let accounts = waiting.iter().flat_map(|waiting| &waiting.claim.accounts);
+        desk.memory.learn(now, number, accounts, &reserved.cooled);
         let mut answers = Vec::new();
         for (waiting, decision) in waiting.into_iter().zip(&reserved.decisions).rev() {
             let verdict = match decision {
@@ -227,13 +249,20 @@ impl<A> Core<A> {
         let mut answers = Vec::new();
         for waiting in waiting {
             self.counters.away += 1;
+            let again = self.ask_again(now, &waiting.claim.provider);
             if was_asked {
                 self.counters.unknown_outcomes += 1;
                 self.release(&waiting.claim.provider, waiting.claim.id);
             }
-            answers.push((waiting.answer, Verdict::Away(now + ASK_AGAIN)));
+            answers.push((waiting.answer, Verdict::Away(again)));
         }
         answers
+    }
+
+    /// When the next call for a provider may be made: sooner would be in vain, and later would lose what there is.
+    fn ask_again(&self, now: Moment, provider: &ProviderId) -> Moment {
+        let of_desk = self.desks.get(provider).and_then(|desk| desk.backoff.closed_until(now));
+        self.backoff.closed_until(now).max(of_desk).unwrap_or(now + ASK_AGAIN)
     }
 
     fn release(&mut self, provider: &ProviderId, attempt: AttemptId) {
@@ -250,7 +279,7 @@ impl<A> Core<A> {
             let Some(desk) = self.desks.get_mut(&provider) else { continue };
             if let Some(late) = desk.in_flight.take_if(|in_flight| in_flight.deadline <= now) {
                 self.counters.calls_failed += 1;
-                self.counters.news_lost += desk.put_back(late.sent, false, false);
+                self.counters.news_lost += desk.put_back(now, late.sent, (false, false));
                 self.backoff.failed(now);
                 answers.extend(self.give_up(now, late.waiting, true));
             }
@@ -269,8 +298,10 @@ impl<A> Core<A> {
             let call = desk.in_flight.as_ref().map(|in_flight| in_flight.deadline);
             let claim = desk.waiting.front().map(|waiting| waiting.since + PATIENCE);
             let closed = self.backoff.closed_until(now).max(desk.backoff.closed_until(now));
-            let again = if desk.has_work() { closed } else { None };
-            call.into_iter().chain(claim).chain(again).min()
+            let again = if desk.has_work(now) { closed } else { None };
+            // What is due already waits for a connection, whose report wakes as well.
+            let news = desk.news.due_at().filter(|due_at| *due_at > now);
+            call.into_iter().chain(claim).chain(again).chain(news).min()
         };
         self.desks.values().filter_map(of_desk).min()
     }
@@ -288,17 +319,6 @@ impl<A> Core<A> {
     pub(super) fn unwritten(&self) -> usize {
         let in_flight = |desk: &Desk<A>| desk.in_flight.as_ref().map_or(0, |call| call.sent.settle.len());
         self.desks.values().map(|desk| desk.news.len() + desk.releases.len() + in_flight(desk)).sum()
-    }
-}
-
-impl<A> Desk<A> {
-    fn has_work(&self) -> bool {
-        !(self.waiting.is_empty()
-            && self.news.is_empty()
-            && self.releases.is_empty()
-            && self.introductions.is_empty()
-            && self.cooling.is_empty()
-            && !self.must_block)
     }
 }
 

@@ -15,6 +15,9 @@ use crate::domain::clock::Moment;
 const CLAIMS_PER_CALL: usize = 32;
 /// News in one call. Chosen: as with claims; each touches its own rows only.
 const NEWS_PER_CALL: usize = 128;
+/// Of those, what is to be changed at limits. Chosen: four limits for each; were there no bound, what gathers of leases
+/// during an outage would take longer than a statement may, each time anew.
+const LINES_PER_CALL: usize = 512;
 /// Claims that wait. Chosen: a second of the database's throughput; beyond it they would be told "away" anyway.
 pub(super) const CLAIMS_WAITING: usize = 1_024;
 /// Releases kept while the ledger is away. Chosen: more than can have been asked in flight; the oldest end by their
@@ -77,7 +80,7 @@ impl<A> Default for Desk<A> {
 
 impl<A> Desk<A> {
     /// Takes what the next call carries. While limits are introduced nothing else is asked, for that may take long.
-    pub(super) fn take_work(&mut self) -> (Work, Vec<Waiting<A>>) {
+    pub(super) fn take_work(&mut self, now: Moment) -> (Work, Vec<Waiting<A>>) {
         let mut work = Work {
             release: std::mem::take(&mut self.releases).into_iter().collect(),
             block: std::mem::take(&mut self.must_block),
@@ -88,7 +91,9 @@ impl<A> Desk<A> {
         if !work.introduce.is_empty() || work.block {
             return (work, Vec::new());
         }
-        work.settle = self.news.take(NEWS_PER_CALL);
+        if self.has_news(now) {
+            work.settle = self.news.take(NEWS_PER_CALL, LINES_PER_CALL);
+        }
         let count = self.waiting.len().min(CLAIMS_PER_CALL);
         let waiting: Vec<Waiting<A>> = self.waiting.drain(..count).collect();
         work.reserve = waiting.iter().map(|waiting| waiting.claim.clone()).collect();
@@ -97,14 +102,33 @@ impl<A> Desk<A> {
 
     /// Puts back the parts of a call that were not carried out, for sure or perhaps; how many news were lost by it.
     /// All of them may be done twice.
-    pub(super) fn put_back(&mut self, sent: Work, is_prepared: bool, is_settled: bool) -> u64 {
+    pub(super) fn put_back(
+        &mut self,
+        now: Moment,
+        sent: Work,
+        (is_prepared, is_settled): (bool, bool),
+    ) -> u64 {
         if !is_prepared {
             self.release(sent.release);
             self.must_block |= sent.block;
             self.cooling.splice(0..0, sent.cooling);
             self.introductions.extend(sent.introduce);
         }
-        if is_settled { 0 } else { self.news.put_back(sent.settle) }
+        if is_settled { 0 } else { self.news.put_back(now, sent.settle) }
+    }
+
+    /// Whether news are to be written now: they have waited long enough, or are enough.
+    fn has_news(&self, now: Moment) -> bool {
+        self.news.len() >= NEWS_PER_CALL || self.news.due_at().is_some_and(|due_at| due_at <= now)
+    }
+
+    pub(super) fn has_work(&self, now: Moment) -> bool {
+        self.has_news(now)
+            || !(self.waiting.is_empty()
+                && self.releases.is_empty()
+                && self.introductions.is_empty()
+                && self.cooling.is_empty()
+                && !self.must_block)
     }
 
     /// Takes attempts back with the next call.

@@ -1,6 +1,6 @@
 //! The handle by which the rest of the process asks the shared ledger.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use super::counters::SharedLedgerCounters;
 use super::job::{Cooling, Report};
+use super::memory::KnownCooling;
 use super::owner;
 use super::verdict::{Answer, Verdict};
 use crate::db::StoreError;
-use crate::db::shared_ledger::{Claim, Settlement};
+use crate::db::shared_ledger::{AccountPart, Claim, Settlement, Why};
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::ids::ProviderId;
 
@@ -25,6 +26,9 @@ const ORDERS_MAX: usize = 65_536;
 /// When to ask again that found the inbox full.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Called on the owner's thread, with the time: it must only pass that on.
+pub(super) type Call = Box<dyn FnOnce(Moment) + Send>;
+
 /// What the owner is told.
 pub(super) enum Order {
     Reserve(Claim, Answer),
@@ -32,6 +36,8 @@ pub(super) enum Order {
     Cool(ProviderId, Cooling),
     ForgetRefusals,
     Report(Report),
+    /// Call that at that instant.
+    CallAt(Moment, Call),
     /// Finish what is unwritten by that instant, then end.
     Drain(Moment),
 }
@@ -62,6 +68,8 @@ pub(super) struct Inbox {
 pub(super) struct Post {
     pub(super) inbox: Mutex<Inbox>,
     pub(super) arrived: Condvar,
+    /// What is left alone of each provider, as far as is known; replaced as a whole when it changes.
+    pub(super) cooling: Mutex<BTreeMap<ProviderId, Arc<[KnownCooling]>>>,
 }
 
 impl Post {
@@ -118,24 +126,21 @@ impl SharedLedger {
         self.post.push(Order::Settle(settlement));
     }
 
-    /// Leaves an account (`scope` empty) or a model on it (`model:ID`) alone for that long, for good when `None`: at
-    /// once in this process, and in all replicas with the next call. Never shortens an earlier cooldown.
-    pub fn cool_down(
-        &self,
-        provider: &ProviderId,
-        account: &str,
-        scope: &str,
-        duration: Option<Duration>,
-        reason: &'static str,
-    ) {
-        let (account, scope) = (account.to_owned(), scope.to_owned());
-        self.post.push(Order::Cool(provider.clone(), Cooling::Cool { account, scope, duration, reason }));
+    /// Leaves a part of an account alone for that long, for good when `None`: at once in this process, and in all
+    /// replicas with the next call. Never shortens an earlier cooldown.
+    pub fn cool_down(&self, provider: &ProviderId, part: AccountPart, duration: Option<Duration>, why: Why) {
+        self.post.push(Order::Cool(provider.clone(), Cooling::Cool { part, duration, why }));
     }
 
-    /// Ends a cooldown, for instance because an operator gave the account another key.
-    pub fn reopen(&self, provider: &ProviderId, account: &str, scope: &str) {
-        let (account, scope) = (account.to_owned(), scope.to_owned());
-        self.post.push(Order::Cool(provider.clone(), Cooling::Reopen { account, scope }));
+    /// Ends a cooldown.
+    pub fn reopen(&self, provider: &ProviderId, part: AccountPart) {
+        self.post.push(Order::Cool(provider.clone(), Cooling::Reopen { part }));
+    }
+
+    /// What is left alone of a provider as far as this process knows: what it began itself, and what the ledger said
+    /// when it was asked last, what waits for its probe included.
+    pub(super) fn cooling(&self, provider: &ProviderId) -> Arc<[KnownCooling]> {
+        self.post.cooling.lock().get(provider).cloned().unwrap_or_default()
     }
 
     /// Forgets what was refused: call it when limits have changed.
@@ -143,8 +148,23 @@ impl SharedLedger {
         self.post.push(Order::ForgetRefusals);
     }
 
+    /// Has that called at that instant or soon after, unless the owner ends before.
+    pub(super) fn call_at(&self, at: Moment, call: Call) {
+        self.post.push(Order::CallAt(at, call));
+    }
+
+    /// The time on the ledger's clock.
+    pub(super) fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// How often the database turned out to be an older copy of itself.
+    pub(super) fn restores_seen(&self) -> u64 {
+        self.post.inbox.lock().status.counters.restores_seen
+    }
+
     /// Counts an attempt that a lease paid for.
-    pub fn count_lease_spend(&self) {
+    pub(super) fn count_lease_spend(&self) {
         self.post.inbox.lock().lease_spends += 1;
     }
 

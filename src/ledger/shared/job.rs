@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::db::shared_ledger::{AttemptId, Budget, Claim, Reserved, Settled, Settlement};
+use crate::db::shared_ledger::{AccountPart, AttemptId, Budget, Claim, Reserved, Settled, Settlement, Why};
 use crate::domain::ids::ProviderId;
 
 /// A target to leave alone, or not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cooling {
-    Cool { account: String, scope: String, duration: Option<Duration>, reason: &'static str },
-    Reopen { account: String, scope: String },
+    Cool { part: AccountPart, duration: Option<Duration>, why: Why },
+    Reopen { part: AccountPart },
 }
 
 /// One turn of a provider: its parts are carried out in the order of the fields, until one fails.

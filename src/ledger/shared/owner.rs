@@ -6,12 +6,13 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use super::core::Core;
-use super::handle::{Order, Post, SharedLedgerStatus};
+use super::handle::{Call, Order, Post, SharedLedgerStatus};
 use super::job::{Cooling, Failure, Job, Report};
 use super::verdict::{Answer, Verdict};
 use crate::db::shared_ledger::{Budget, LedgerConnection};
 use crate::db::{StoreError, StoreUrl};
 use crate::domain::clock::{Moment, SharedClock};
+use crate::domain::error_chain::ErrorChain;
 use crate::domain::ids::ProviderId;
 
 /// Connections of a process. Source: the contract says 2 to 4. Chosen: calls of different providers rarely wait for
@@ -42,7 +43,7 @@ pub(super) fn start(url: &str, post: Arc<Post>, clock: SharedClock) -> Result<Jo
         spawn(format!("ledger-{number}"), move || worker.run(&jobs))?;
         desks.push(Connection { give, job: None });
     }
-    let owner = Owner { core: Core::new(), connections: desks, post, clock, drain: None };
+    let owner = Owner { core: Core::new(), connections: desks, calls: Vec::new(), post, clock, drain: None };
     spawn("ledger".to_owned(), move || owner.run())
 }
 
@@ -60,6 +61,8 @@ struct Connection {
 struct Owner {
     core: Core<Answer>,
     connections: Vec<Connection>,
+    /// What is to be called when. As many as leases are alive: a few per model.
+    calls: Vec<(Moment, Call)>,
     post: Arc<Post>,
     clock: SharedClock,
     drain: Option<Moment>,
@@ -74,12 +77,13 @@ impl Owner {
                 self.take(order, &mut answers);
             }
             let now = self.clock.now();
-            answers.extend(self.core.expire(now));
+            answers.extend(self.expire(now));
             self.give_jobs(now);
             self.publish();
             for (answer, verdict) in answers {
                 answer(verdict);
             }
+            self.call_what_is_due(now);
             if self.drain.is_some_and(|deadline| deadline <= now || self.core.unwritten() == 0) {
                 return;
             }
@@ -89,7 +93,8 @@ impl Owner {
     /// Sleeps until an order arrives or something is due; all orders that arrived.
     fn wait(&self) -> Vec<Order> {
         let now = self.clock.now();
-        let due = self.core.next_wake(now).into_iter().chain(self.drain).min();
+        let calls = self.calls.iter().map(|(at, _)| *at);
+        let due = self.core.next_wake(now).into_iter().chain(self.drain).chain(calls).min();
         let sleep = due.map_or(LONGEST_SLEEP, |due| due.saturating_since(now).min(LONGEST_SLEEP));
         let mut inbox = self.post.inbox.lock();
         if inbox.orders.is_empty() {
@@ -102,10 +107,14 @@ impl Owner {
         let now = self.clock.now();
         match order {
             Order::Reserve(claim, answer) => answers.extend(self.core.reserve(now, claim, answer)),
-            Order::Settle(settlement) => self.core.settle(settlement),
+            Order::Settle(settlement) => self.core.settle(now, settlement),
             Order::Cool(provider, cooling) => self.core.cool(now, provider, cooling),
             Order::ForgetRefusals => self.core.forget_refusals(),
-            Order::Drain(deadline) => self.drain = Some(deadline),
+            Order::CallAt(at, call) => self.calls.push((at, call)),
+            Order::Drain(deadline) => {
+                self.drain = Some(deadline);
+                self.core.drain();
+            }
             Order::Report(report) => {
                 let number = Some(report.number);
                 let is_his = |connection: &&mut Connection| connection.job == number;
@@ -115,6 +124,17 @@ impl Owner {
                 answers.extend(self.core.finish(now, report));
             }
         }
+    }
+
+    /// Gives up what is late, and says so: a call that comes back all the same tells nobody.
+    fn expire(&mut self, now: Moment) -> Vec<(Answer, Verdict)> {
+        let failed = self.core.counters.calls_failed;
+        let answers = self.core.expire(now);
+        let late = self.core.counters.calls_failed - failed;
+        if late > 0 {
+            log::warn!("the shared ledger did not answer: {late} calls are given up, for now");
+        }
+        answers
     }
 
     fn give_jobs(&mut self, now: Moment) {
@@ -128,7 +148,16 @@ impl Owner {
         }
     }
 
-    fn publish(&self) {
+    fn call_what_is_due(&mut self, now: Moment) {
+        for (_, call) in self.calls.extract_if(.., |(at, _)| *at <= now) {
+            call(now);
+        }
+    }
+
+    fn publish(&mut self) {
+        for (provider, cooling) in self.core.take_changed_cooling() {
+            self.post.cooling.lock().insert(provider, cooling);
+        }
         let mut inbox = self.post.inbox.lock();
         inbox.status = SharedLedgerStatus {
             counters: self.core.counters,
@@ -173,7 +202,7 @@ impl Worker {
                 self.connection = None;
                 let is_unreachable = matches!(error, StoreError::Unreachable { .. });
                 report.failure = Some(if is_unreachable { Failure::Unreachable } else { Failure::Refused });
-                log::warn!("the shared ledger did not answer: {error}");
+                log::warn!("the shared ledger did not answer: {}", ErrorChain(&error));
             }
             self.post.push(Order::Report(report));
         }
@@ -216,9 +245,7 @@ impl Worker {
 
 fn cool(ledger: &mut LedgerConnection, provider: &ProviderId, cooling: &Cooling) -> Result<(), StoreError> {
     match cooling {
-        Cooling::Cool { account, scope, duration, reason } => {
-            ledger.cool_down(provider, account, scope, *duration, reason)
-        }
-        Cooling::Reopen { account, scope } => ledger.reopen(provider, account, scope),
+        Cooling::Cool { part, duration, why } => ledger.cool_down(provider, part, *duration, *why),
+        Cooling::Reopen { part } => ledger.reopen(provider, part),
     }
 }

@@ -8,26 +8,31 @@ use actix::Recipient;
 use parking_lot::Mutex;
 
 use super::attempts::{Attempts, Grant};
-use super::budgets::{Budgets, Past};
+use super::budgets::{self, Budgets, Past};
 use super::handle::SharedLedger;
+use super::lease_policy::Ask;
+use super::leasing;
+use super::scopes::Heard;
 use super::verdict::Verdict;
-use crate::db::shared_ledger::AttemptId;
+use crate::db::shared_ledger::{AttemptId, Why};
 use crate::domain::clock::Moment;
 use crate::domain::provider::ProviderSpec;
 use crate::ledger::identity::Names;
+use crate::ledger::left_alone::LeftAlone;
 use crate::ledger::messages::{LedgerAnswer, LedgerAnswered};
 use crate::ledger::provider_ledger::{ProviderLedger, Reserved};
-use crate::quota::{AccountIndex, Answer, Book, Demand, Hold, ModelIndex, Refusal, Spent, Terms, Ticket};
+use crate::quota::{AccountIndex, Answer, Book, CooldownScope, Demand, Hold, Refusal, Spent, Terms, Ticket};
 
 /// Asks the ledger for every attempt at a limited model. The provider's book mirrors what this process holds, which is
 /// a part of what is held: what does not fit there is refused without asking, and where most is left there is asked
-/// first.
+/// first. Where limits are fast, leases pay without asking.
 pub struct SharedProviderLedger {
     spec: Arc<ProviderSpec>,
     names: Names,
     past: Past,
     attempts: Arc<Attempts>,
     budgets: Mutex<Arc<Budgets>>,
+    heard: Mutex<Heard>,
     tickets: AtomicU64,
 }
 
@@ -53,8 +58,9 @@ impl SharedProviderLedger {
         let terms = Terms::new(&spec);
         let budgets = Budgets::new(now, &spec, &terms, &names, past);
         Self {
-            attempts: Arc::new(Attempts::new(ledger, spec.id.clone(), terms)),
+            attempts: Arc::new(Attempts::new(ledger, spec.id.clone(), terms, spec.models.len())),
             budgets: Mutex::new(Arc::new(budgets)),
+            heard: Mutex::default(),
             tickets: AtomicU64::new(0),
             spec,
             names,
@@ -68,6 +74,45 @@ impl SharedProviderLedger {
             *budgets = Arc::new(Budgets::new(now, &self.spec, &self.attempts.terms, &self.names, self.past));
         }
         Arc::clone(&budgets)
+    }
+
+    /// Gives back what is leased and not spent, and leases no more. Blocks.
+    pub(super) fn close(&self) {
+        self.attempts.leasing.close();
+    }
+
+    /// Pays for an attempt from a lease, and asks for the next one in good time.
+    fn spend_leased(
+        &self,
+        now: Moment,
+        book: &mut Book,
+        demand: &Demand,
+        accounts: &[AccountIndex],
+    ) -> Option<Hold> {
+        let Attempts { leasing, terms, .. } = &*self.attempts;
+        if !leasing.is_for(demand.model) {
+            return None;
+        }
+        let amounts = budgets::amounts(terms, demand);
+        let (spend, wish) = leasing.spend(now, demand.model, accounts, &amounts);
+        if let Some(asks) = wish {
+            self.ask_lease(now, demand, accounts, &asks);
+        }
+        Some(self.attempts.lease(now, book, self.ticket(), demand, spend?))
+    }
+
+    fn ask_lease(&self, now: Moment, demand: &Demand, accounts: &[AccountIndex], asks: &[Ask]) {
+        let claim = self.budgets(now).lease(&self.spec, &self.attempts.terms, demand, accounts, asks);
+        self.attempts.leasing.ask(leasing::Asked {
+            model: demand.model,
+            claim,
+            accounts: accounts.to_vec(),
+            send_within: demand.send_within,
+        });
+    }
+
+    fn ticket(&self) -> Ticket {
+        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -89,7 +134,10 @@ impl ProviderLedger for SharedProviderLedger {
             Ok(accounts) => accounts,
             Err(refusal) => return Reserved::Now(Answer::Refused(refusal)),
         };
-        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
+        if let Some(hold) = self.spend_leased(now, book, demand, &accounts) {
+            return Reserved::Now(Answer::Granted(hold));
+        }
+        let ticket = self.ticket();
         let claim = self.budgets(now).claim(&self.spec, &self.attempts.terms, demand, &accounts);
         let asked = Asked {
             attempts: Arc::clone(&self.attempts),
@@ -115,18 +163,20 @@ impl ProviderLedger for SharedProviderLedger {
         self.attempts.settle(now, hold, spent);
     }
 
-    fn cool_down(
-        &self,
-        now: Moment,
-        account: AccountIndex,
-        model: Option<ModelIndex>,
-        until: Moment,
-        reason: &'static str,
-    ) {
-        let Some(target) = self.names.target(account, model) else { return };
-        let scope = if target.model.is_empty() { String::new() } else { format!("model:{}", target.model) };
+    fn cool_down(&self, now: Moment, left_alone: &LeftAlone) {
+        let LeftAlone { account, scope, until, reason, level } = *left_alone;
+        let Some(part) = self.budgets(now).scopes().part(account, scope, reason) else { return };
+        // A pool is none of an account's leases alone: all of them end.
+        let model = if let CooldownScope::Model(model) = scope { Some(model) } else { None };
+        self.attempts.leasing.revoke(account, model);
         let duration = (until < Moment::NEVER).then(|| until.saturating_since(now));
-        self.attempts.ledger.cool_down(&self.spec.id, &target.account, &scope, duration, reason);
+        self.attempts.ledger.cool_down(&self.spec.id, part, duration, Why { reason, level });
+    }
+
+    fn left_alone(&self) -> Option<Arc<[LeftAlone]>> {
+        let known = self.attempts.ledger.cooling(&self.spec.id);
+        let budgets = Arc::clone(&self.budgets.lock());
+        Some(self.heard.lock().of(known, budgets.scopes()))
     }
 }
 

@@ -60,6 +60,7 @@ impl SharedProviders {
 
     /// Writes what is still to be written, and ends. Blocks.
     pub fn close(&self) {
+        self.providers.values().for_each(|provider| provider.close());
         if !self.ledger.drain(LAST_NEWS) {
             log::warn!("the shared ledger is away: what was used last is held until it expires by itself");
         }

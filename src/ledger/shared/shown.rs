@@ -1,12 +1,21 @@
 //! What the shared ledger holds of one provider, by the names of today's configuration; pure.
 
 use super::budgets::span;
-use crate::db::shared_ledger::SharedSnapshot;
+use super::scopes::Scopes;
+use crate::db::shared_ledger::{AccountPart, SharedSnapshot};
 use crate::domain::clock::Moment;
 use crate::domain::limit::Window;
 use crate::domain::provider::ProviderSpec;
 use crate::ledger::identity::Names;
-use crate::quota::{AccountIndex, BudgetSnapshot, Term, Terms};
+use crate::quota::{AccountIndex, BudgetSnapshot, ModelIndex, Pools, Term, Terms};
+
+/// A limit of one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownLimit {
+    pub budget: BudgetSnapshot,
+    /// Of what is held: what leases have that is not spent, or whose attempts go on.
+    pub leased: u64,
+}
 
 /// A target that is left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +33,7 @@ pub fn shown_limits(
     spec: &ProviderSpec,
     names: &Names,
     snapshot: &SharedSnapshot,
-) -> Vec<BudgetSnapshot> {
+) -> Vec<ShownLimit> {
     let terms = Terms::new(spec);
     let accounts = spec.accounts.iter().enumerate().filter_map(|(index, account)| {
         Some((account.name.as_str(), names.target(AccountIndex(index), None)?.account.as_str()))
@@ -40,7 +49,7 @@ fn shown(
     (provider, identity): (&str, &str),
     term: Term<'_>,
     snapshot: &SharedSnapshot,
-) -> BudgetSnapshot {
+) -> ShownLimit {
     let span = span(now, term).name();
     let limit = snapshot.limits.iter().find(|limit| {
         (limit.provider.as_str(), limit.account.as_str()) == (provider, identity)
@@ -54,7 +63,7 @@ fn shown(
         let released = if held >= max { limit.next_release } else { std::time::Duration::ZERO };
         limit.blocked_for.max(released)
     });
-    BudgetSnapshot {
+    let budget = BudgetSnapshot {
         account: name.to_owned(),
         scope: term.scope().to_owned(),
         unit: term.unit().amounts(),
@@ -66,28 +75,30 @@ fn shown(
         max,
         held: if is_blocked { max } else { held },
         free_at: free_in.map(|wait| now + wait),
-    }
+    };
+    ShownLimit { budget, leased: limit.map_or(0, |limit| limit.leased) }
 }
 
-/// What is left alone of the provider's accounts.
+/// What is left alone of the provider's accounts; of a pool each of its models.
 pub fn shown_cooldowns(
     now: Moment,
     spec: &ProviderSpec,
     names: &Names,
     snapshot: &SharedSnapshot,
 ) -> Vec<ShownCooldown> {
+    let (scopes, pools) = (Scopes::new(spec, names), Pools::new(spec));
     let its = snapshot.cooldowns.iter().filter(|row| row.provider == spec.id.as_str());
     let shown = its.filter(|row| !row.remaining.is_zero()).filter_map(|row| {
-        let is_its = |index: &usize| {
-            names.target(AccountIndex(*index), None).is_some_and(|target| target.account == row.account)
-        };
-        let account = (0..spec.accounts.len()).find(is_its)?;
-        Some(ShownCooldown {
-            account: spec.accounts.get(account)?.name.clone(),
-            model: row.scope.strip_prefix("model:").map(str::to_owned),
+        let part = AccountPart { account: row.account.clone(), scope: row.scope.clone() };
+        let (AccountIndex(account), scope) = scopes.find(&part)?;
+        let account = spec.accounts.get(account)?.name.clone();
+        let of_member = |member: Option<ModelIndex>| ShownCooldown {
+            account: account.clone(),
+            model: member.and_then(|model| spec.models.get(model.0)).map(|model| model.id.clone()),
             until: now + row.remaining,
             reason: row.reason.clone(),
-        })
+        };
+        Some(pools.members(scope).map(of_member).collect::<Vec<_>>())
     });
-    shown.collect()
+    shown.flatten().collect()
 }

@@ -1,17 +1,17 @@
-//! The core, the memory and the leases, without a database.
+//! The core and the memory, without a database.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Core;
 use super::job::{Cooling, Failure, Job, Report};
-use super::lease::Lease;
 use super::verdict::Verdict;
 use crate::db::shared_ledger::{
-    AttemptId, Budget, Claim, ClaimAccount, ClaimLine, Cooled, Decision, Definition, Fill, Obstacle,
-    ProbeEnd, Reserved, Settled, SettledLine, Settlement, Span,
+    AccountPart, AttemptId, Budget, Claim, ClaimAccount, ClaimLine, Cooled, Decision, Definition, Fill,
+    Obstacle, Part, PartLine, ProbeEnd, Reserved, Settled, SettledLine, Settlement, Span, Why,
 };
 use crate::domain::clock::Moment;
+use crate::domain::cooldown::CooldownReason;
 use crate::domain::ids::ProviderId;
 use crate::domain::limit::Unit;
 
@@ -57,8 +57,7 @@ fn settlement(id: AttemptId, amount: u64, is_final: bool) -> Settlement {
         is_final,
         returnable: 0,
     };
-    let provider = ProviderId::new("p");
-    Settlement { id, provider, is_given_back: false, probe: None, lines: vec![line] }
+    Settlement { lines: vec![line], ..Settlement::of(id, ProviderId::new("p")) }
 }
 
 /// A core whose askers are numbers.
@@ -149,8 +148,10 @@ fn what_an_attempt_gives_back_ends_the_memory_of_its_limit() {
     let obstacle = Obstacle { budget: budget("a", Unit::Tokens), amount: 50, after: 10 * SECOND };
     core.finish(at(0), done(&job, 1, vec![Decision::Refused { after: 10 * SECOND }], vec![obstacle]));
     assert!(core.reserve(at(1), claim(50), 2).is_some());
-    core.settle(settlement(AttemptId::mint(), 1, true));
+    core.settle(at(1), settlement(AttemptId::mint(), 1, true));
     assert!(core.reserve(at(1), claim(50), 3).is_none());
+    // The claim finds it given back.
+    assert_eq!(core.next_job(at(1)).unwrap().work.settle.len(), 1);
 }
 
 #[test]
@@ -166,8 +167,9 @@ fn attempts_of_an_unknown_outcome_are_released_before_anything_else_is_asked() {
     core.reserve(at(0), lost.clone(), 1);
     let job = core.next_job(at(0)).unwrap();
     let answers = core.finish(at(200), failed(&job, Failure::Refused, true));
-    assert_eq!(answers, [(1, Verdict::Away(at(1_200)))]);
-    // The provider is left alone for a moment; then the release goes first.
+    // The provider is left alone for a moment, and no longer; then the release goes first.
+    assert_eq!(answers, [(1, Verdict::Away(at(450)))]);
+    assert_eq!(core.reserve(at(300), claim(1), 3), Some((3, Verdict::Away(at(450)))));
     assert!(core.next_job(at(200)).is_none());
     assert_eq!(core.next_wake(at(200)), Some(at(450)));
     assert!(core.reserve(at(450), next.clone(), 2).is_none());
@@ -197,7 +199,7 @@ fn an_answer_after_the_deadline_is_not_heard() {
     let job = core.next_job(at(0)).unwrap();
     assert_eq!(core.next_wake(at(0)), Some(at(1_000)));
     assert!(core.expire(at(999)).is_empty());
-    assert_eq!(core.expire(at(1_000)), [(1, Verdict::Away(at(2_000)))]);
+    assert_eq!(core.expire(at(1_000)), [(1, Verdict::Away(at(1_250)))]);
     assert!(core.finish(at(1_500), done(&job, 1, vec![GRANTED], Vec::new())).is_empty());
     assert_eq!(core.next_job(at(1_500)).unwrap().work.release, [slow.id]);
 }
@@ -218,21 +220,23 @@ fn a_claim_waits_for_a_second_at_most() {
 fn while_the_ledger_is_away_news_are_kept_and_claims_told() {
     let mut core = core();
     let id = AttemptId::mint();
-    core.settle(settlement(id, 5, false));
-    let mut now = at(0);
+    core.settle(at(0), settlement(id, 5, false));
+    let mut now = at(200);
     for _ in 0..6 {
         let job = core.next_job(now).unwrap();
         assert_eq!(job.work.settle.len(), 1);
         core.finish(now, failed(&job, Failure::Unreachable, false));
         assert!(core.is_away());
-        assert_eq!(core.reserve(now, claim(1), 1), Some((1, Verdict::Away(now + SECOND))));
+        // Told is the instant of the next try, a second away at most.
+        let again = Verdict::Away(core.next_wake(now).unwrap().min(now + SECOND));
+        assert_eq!(core.reserve(now, claim(1), 1), Some((1, again)));
         // Every provider waits for the same database.
         let elsewhere = claim_at("q", vec![on(&budget("b", Unit::Requests), 1)]);
-        assert_eq!(core.reserve(now, elsewhere, 2), Some((2, Verdict::Away(now + SECOND))));
+        assert_eq!(core.reserve(now, elsewhere, 2), Some((2, again)));
         now = core.next_wake(now).unwrap();
     }
     // What became known meanwhile replaces what was known.
-    core.settle(settlement(id, 7, true));
+    core.settle(now, settlement(id, 7, true));
     let job = core.next_job(now).unwrap();
     assert_eq!(job.work.settle, [settlement(id, 7, true)]);
     core.finish(now, done(&job, 0, Vec::new(), Vec::new()));
@@ -244,10 +248,10 @@ fn while_the_ledger_is_away_news_are_kept_and_claims_told() {
 fn news_that_were_sent_in_vain_do_not_undo_later_ones() {
     let mut core = core();
     let id = AttemptId::mint();
-    core.settle(settlement(id, 5, false));
-    let job = core.next_job(at(0)).unwrap();
-    core.settle(settlement(id, 7, true));
-    core.finish(at(1), failed(&job, Failure::Refused, false));
+    core.settle(at(0), settlement(id, 5, false));
+    let job = core.next_job(at(200)).unwrap();
+    core.settle(at(200), settlement(id, 7, true));
+    core.finish(at(201), failed(&job, Failure::Refused, false));
     assert_eq!(core.next_job(at(1_000)).unwrap().work.settle, [settlement(id, 7, true)]);
 }
 
@@ -286,7 +290,7 @@ fn an_older_copy_of_the_database_grants_nothing_and_is_blocked() {
 #[test]
 fn another_replicas_cooldown_costs_no_query_until_it_is_looked_at_again() {
     let mut core = core();
-    let cooled = |after, is_probed| Cooled { account: "a".into(), scope: String::new(), after, is_probed };
+    let cooled = |after, is_probed| Cooled { part: part(), after, is_probed, why: why(1) };
     let tell = |core: &mut Core<u32>, now, serial, cooled: Cooled| {
         core.reserve(now, claim(1), 1);
         let job = core.next_job(now).unwrap();
@@ -307,20 +311,142 @@ fn another_replicas_cooldown_costs_no_query_until_it_is_looked_at_again() {
     assert_eq!(core.reserve(at(6_500), claim(1), 4), Some((4, moment)));
     let passed = settlement(AttemptId::mint(), 1, true);
     let passed = Settlement { probe: Some(ProbeEnd::Passed), lines: Vec::new(), ..passed };
-    core.settle(passed);
+    core.settle(at(6_501), passed);
     assert_eq!(core.reserve(at(6_501), claim(1), 5), None);
 }
 
 #[test]
 fn a_cooldown_binds_here_at_once() {
     let mut core = core();
-    let cool =
-        |duration| Cooling::Cool { account: "a".to_owned(), scope: String::new(), duration, reason: "limit" };
+    let cool = |duration| Cooling::Cool { part: part(), duration, why: why(0) };
     core.cool(at(0), ProviderId::new("p"), cool(Some(SECOND)));
     assert_eq!(core.reserve(at(0), claim(1), 1), Some((1, Verdict::NotUntil(at(1_000)))));
     assert_eq!(core.next_job(at(0)).unwrap().work.cooling, [cool(Some(SECOND))]);
     // After it, the ledger says who is the probe.
     assert!(core.reserve(at(1_000), claim(1), 2).is_none());
+}
+
+/// All of the account of [`claim`].
+fn part() -> AccountPart {
+    AccountPart { account: "a".to_owned(), scope: String::new() }
+}
+
+fn why(level: u32) -> Why {
+    Why { reason: CooldownReason::PaymentRequired, level }
+}
+
+/// Asks once at `now`, and has the ledger answer that this is left alone.
+fn told(core: &mut Core<u32>, now: Moment, serial: i64, cooled: Vec<Cooled>) {
+    core.reserve(now, claim(1), 1);
+    let job = core.next_job(now).unwrap();
+    let mut report = done(&job, serial, vec![GRANTED], Vec::new());
+    report.reserved.as_mut().unwrap().cooled = cooled;
+    core.finish(now, report);
+}
+
+/// What has changed of the one provider: until when it is left alone, and why.
+fn changed(core: &mut Core<u32>) -> Option<Vec<(Moment, Why)>> {
+    let changed = core.take_changed_cooling().pop();
+    changed.map(|(_, cooling)| cooling.iter().map(|known| (known.until, known.why)).collect())
+}
+
+#[test]
+fn why_a_target_is_left_alone_is_known_until_the_ledger_says_otherwise() {
+    let mut core = core();
+    let cooled = |after, is_probed| Cooled { part: part(), after, is_probed, why: why(2) };
+    told(&mut core, at(0), 1, vec![cooled(4 * SECOND, false)]);
+    assert_eq!(changed(&mut core), Some(vec![(at(4_000), why(2))]));
+    assert_eq!(changed(&mut core), None);
+    // It waits for its probe, which has to know how often it was in vain.
+    told(&mut core, at(5_000), 2, vec![cooled(Duration::ZERO, false)]);
+    assert_eq!(changed(&mut core), Some(vec![(at(5_000), why(2))]));
+    // Somebody's probe has passed.
+    told(&mut core, at(6_000), 3, Vec::new());
+    assert_eq!(changed(&mut core), Some(Vec::new()));
+}
+
+#[test]
+fn an_answer_to_a_call_from_before_does_not_end_what_was_begun_since() {
+    let mut core = core();
+    core.reserve(at(0), claim(1), 1);
+    let before = core.next_job(at(0)).unwrap();
+    let cool = Cooling::Cool { part: part(), duration: Some(SECOND), why: why(0) };
+    core.cool(at(1), ProviderId::new("p"), cool);
+    core.finish(at(2), done(&before, 1, vec![GRANTED], Vec::new()));
+    assert_eq!(changed(&mut core), Some(vec![(at(1_001), why(0))]));
+    // The next call takes it along; what it does not find then is over.
+    told(&mut core, at(2_000), 2, Vec::new());
+    assert_eq!(changed(&mut core), Some(Vec::new()));
+}
+
+#[test]
+fn news_wait_for_more_of_them_but_not_for_long() {
+    let mut core = core();
+    core.settle(at(0), settlement(AttemptId::mint(), 1, true));
+    core.settle(at(150), settlement(AttemptId::mint(), 1, true));
+    core.reserve(at(150), claim(1), 1);
+    let job = core.next_job(at(150)).unwrap();
+    assert_eq!((job.work.reserve.len(), job.work.settle.len()), (1, 0), "a claim does not wait for them");
+    core.finish(at(160), done(&job, 1, vec![GRANTED], Vec::new()));
+    assert!(core.next_job(at(199)).is_none());
+    assert_eq!(core.next_wake(at(199)), Some(at(200)));
+    let job = core.next_job(at(200)).unwrap();
+    assert_eq!(job.work.settle.len(), 2);
+    core.finish(at(201), done(&job, 1, Vec::new(), Vec::new()));
+    assert_eq!(core.next_wake(at(201)), None);
+    for _ in 0..128 {
+        core.settle(at(300), settlement(AttemptId::mint(), 1, true));
+    }
+    assert_eq!(core.next_job(at(300)).unwrap().work.settle.len(), 128, "they are enough for a call");
+}
+
+#[test]
+fn news_that_somebody_waits_for_are_written_at_once() {
+    let given_back = Settlement { is_given_back: true, ..settlement(AttemptId::mint(), 1, true) };
+    let probe = Settlement { probe: Some(ProbeEnd::Passed), ..settlement(AttemptId::mint(), 1, true) };
+    for urgent in [given_back, probe] {
+        let mut core = core();
+        core.settle(at(0), urgent);
+        assert!(core.next_job(at(0)).is_some());
+    }
+    let mut core = core();
+    core.settle(at(0), settlement(AttemptId::mint(), 1, true));
+    core.drain();
+    let job = core.next_job(at(0)).unwrap();
+    core.finish(at(1), done(&job, 1, Vec::new(), Vec::new()));
+    core.settle(at(2), settlement(AttemptId::mint(), 1, true));
+    assert!(core.next_job(at(2)).is_some(), "the process ends");
+}
+
+#[test]
+fn a_call_carries_so_many_lines_and_the_rest_follows() {
+    let mut core = core();
+    let line = || PartLine {
+        scope: "account".to_owned(),
+        unit: Unit::Requests,
+        taken: 1,
+        held: 1,
+        last_count: Some(at(0)),
+    };
+    let parts = (1..=1_300).map(|number| Part { number, lines: vec![line()] }).collect();
+    let lease = Settlement::of(AttemptId::mint_lease(), ProviderId::new("p"));
+    core.settle(at(0), Settlement { parts, is_given_back: true, ..lease });
+    core.settle(at(0), settlement(AttemptId::mint(), 1, true));
+    let (mut told, mut calls) = (Vec::new(), 0);
+    while let Some(job) = core.next_job(at(0)) {
+        assert!(calls < 9, "it ends");
+        calls += 1;
+        let lines = job.work.settle.iter().map(|settlement| settlement.parts.len() + settlement.lines.len());
+        assert!(lines.sum::<usize>() <= 512);
+        told.extend(job.work.settle.iter().flat_map(|news| news.parts.iter().map(|part| part.number)));
+        let is_last = job.work.settle.iter().any(|news| news.is_given_back);
+        assert_eq!(is_last, told.len() == 1_300, "what is left is free when all parts are told");
+        core.finish(at(0), done(&job, 1, Vec::new(), Vec::new()));
+        if told.len() == 1_300 {
+            break;
+        }
+    }
+    assert_eq!(told, (1..=1_300).collect::<Vec<u64>>());
 }
 
 #[test]
@@ -329,58 +455,13 @@ fn expired_rows_are_swept_now_and_then() {
     let mut sweeps = 0;
     for millis in 0..12_000 {
         if millis % 100 == 0 {
-            core.settle(settlement(AttemptId::mint(), 1, true));
+            core.settle(at(millis - 200), settlement(AttemptId::mint(), 1, true));
             let job = core.next_job(at(millis)).unwrap();
             sweeps += usize::from(job.work.sweep);
             core.finish(at(millis), done(&job, 0, Vec::new(), Vec::new()));
         }
     }
     assert_eq!(sweeps, 3);
-}
-
-fn lease() -> (Claim, Lease) {
-    let mut claim = claim(40);
-    let requests = budget("a", Unit::Requests);
-    let requests = ClaimLine { budget: requests, amount: 4, ..claim.accounts[0].lines[0].clone() };
-    claim.accounts[0].lines.push(requests);
-    let lease = Lease::granted(&claim, 0, at(2_000)).unwrap();
-    (claim, lease)
-}
-
-#[test]
-fn a_lease_is_spent_whole_amounts_at_a_time_until_it_is_over() {
-    let (_, mut lease) = lease();
-    assert_eq!(lease.spend(at(0), &[30, 1]), Some(at(2_000)));
-    assert_eq!(lease.spend(at(0), &[11, 1]), None, "too many tokens");
-    assert_eq!(lease.spend(at(0), &[10]), None, "another shape");
-    assert_eq!(lease.spend(at(2_000), &[1, 1]), None, "too late");
-    assert_eq!(lease.spend(at(1_999), &[10, 1]), Some(at(2_000)));
-    assert!(!lease.is_over(at(2_000)), "attempts are open");
-}
-
-#[test]
-fn a_closed_lease_gives_back_what_was_not_spent() {
-    let (claim, mut lease) = lease();
-    lease.spend(at(0), &[10, 1]).unwrap();
-    lease.spend(at(0), &[10, 1]).unwrap();
-    lease.settle(&[10, 1], &[25, 1], Some(at(900)));
-    lease.settle(&[10, 1], &[0, 0], None);
-    assert!(lease.is_over(at(2_000)));
-    let closed = lease.close();
-    assert_eq!((closed.id, closed.is_given_back), (claim.id, false));
-    let held: Vec<_> =
-        closed.lines.iter().map(|line| (line.amount, line.last_count, line.is_final)).collect();
-    assert_eq!(held, [(25, Some(at(900)), true), (1, Some(at(900)), true)]);
-}
-
-#[test]
-fn a_lease_that_nobody_used_is_given_back_whole() {
-    let (_, lease) = lease();
-    assert!(lease.close().is_given_back);
-    let (_, mut open) = self::lease();
-    open.spend(at(0), &[10, 1]).unwrap();
-    let closed = open.close();
-    assert!(closed.lines.iter().all(|line| !line.is_final && line.last_count.is_none()));
 }
 
 /// Whatever happens, each asker gets one answer, and no attempt stays granted that its asker was not told of.

@@ -14,6 +14,9 @@ const LARGE_SHIFT: u32 = 11;
 const SMALL_SHIFT: u32 = 21;
 const COST_MASK: u32 = 0x3ff;
 
+/// Of an index into the steps: no other is ever made, but the compiler does not know that, and would check each.
+const STEP_MASK: usize = State::COUNT * ROW - 1;
+
 static CLASSES: [u8; 256] = classes();
 static STEPS: [u32; State::COUNT * ROW] = steps();
 
@@ -102,7 +105,7 @@ impl Lane {
     #[inline]
     fn step(&mut self, byte: u8) {
         let class = CLASSES.get(usize::from(byte)).copied().unwrap_or_default();
-        let step = STEPS.get(self.row | usize::from(class)).copied().unwrap_or_default();
+        let step = STEPS.get((self.row | usize::from(class)) & STEP_MASK).copied().unwrap_or_default();
         self.row = (step & NEXT_MASK) as usize;
         self.large += u64::from(step >> LARGE_SHIFT & COST_MASK);
         self.small += u64::from(step >> SMALL_SHIFT);

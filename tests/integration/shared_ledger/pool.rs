@@ -102,7 +102,7 @@ pub(super) fn ended(claim: &Claim) -> Settlement {
 }
 
 pub(super) fn settlement(claim: &Claim, lines: Vec<SettledLine>) -> Settlement {
-    Settlement { id: claim.id, provider: provider(), is_given_back: false, probe: None, lines }
+    Settlement { lines, ..Settlement::of(claim.id, provider()) }
 }
 
 pub(super) fn settled_line(line: &ClaimLine, amount: u64, after: Duration) -> SettledLine {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freellmapi::db::shared_ledger::{
-    Budget, Claim, Decision, Definition, Fill, LedgerConnection, ProbeEnd, Settlement, Span,
+    AccountPart, Budget, Claim, Cooled, Decision, Definition, Fill, LedgerConnection, ProbeEnd, Settlement,
+    Span, Why,
 };
 use freellmapi::db::{StoreError, shared_ledger};
 use freellmapi::domain::clock::Moment;
+use freellmapi::domain::cooldown::CooldownReason;
 use freellmapi::domain::ids::{EventId, KeyId, ProviderId, RequestId, TenantId};
 use freellmapi::domain::limit::Unit;
 use freellmapi::domain::usage::{Outcome, ServedBy, Usage, UsageRecord};
@@ -286,7 +288,65 @@ fn an_attempt_that_straddles_the_reset_counts_in_both_days() {
 }
 
 fn cool(ledger: &mut LedgerConnection, scope: &str, duration: Option<Duration>) {
-    ledger.cool_down(&provider(), "a", scope, duration, "limit").unwrap();
+    leave_alone(ledger, scope, duration, 0);
+}
+
+fn part(scope: &str) -> AccountPart {
+    AccountPart { account: "a".to_owned(), scope: scope.to_owned() }
+}
+
+fn leave_alone(ledger: &mut LedgerConnection, scope: &str, duration: Option<Duration>, level: u32) {
+    let why = Why { reason: CooldownReason::RateLimited, level };
+    ledger.cool_down(&provider(), &part(scope), duration, why).unwrap();
+}
+
+#[test]
+fn why_and_how_often_is_told_to_whoever_asks_until_a_probe_has_passed() {
+    let budget = requests("a", 10);
+    let (database, mut ledger, mut wait) = stopped(&[&budget]);
+    // Two replicas at the same time, one of which knew that it was not the first wait.
+    leave_alone(&mut ledger, "model:m", Some(MINUTE), 2);
+    leave_alone(&mut ledger, "model:m", Some(SECOND), 1);
+    leave_alone(&mut ledger, "model:unasked", Some(MINUTE), 1);
+    let told = |after, is_probed, level| {
+        let why = Why { reason: CooldownReason::RateLimited, level };
+        vec![Cooled { part: part("model:m"), after, is_probed, why }]
+    };
+    let cooled = |ledger: &mut LedgerConnection| {
+        let claim = one_of(&[&budget]);
+        let reserved = ledger.reserve(&provider(), std::slice::from_ref(&claim)).unwrap();
+        (claim, reserved.cooled)
+    };
+    assert_eq!(cooled(&mut ledger).1, told(MINUTE, false, 2));
+    wait(MINUTE);
+    assert_eq!(cooled(&mut ledger).1, told(SECOND, true, 2), "the probe has to know it");
+    leave_alone(&mut ledger, "model:m", Some(MINUTE), 3);
+    wait(MINUTE);
+    let (probe, told_to_probe) = cooled(&mut ledger);
+    assert_eq!(told_to_probe, told(SECOND, true, 3));
+    let passed = Settlement { probe: Some(ProbeEnd::Passed), ..ended(&probe) };
+    ledger.settle(&[passed], now()).unwrap();
+    assert_eq!(cooled(&mut ledger).1, []);
+    // As the release before says it, which does not count.
+    database.execute("SELECT ledger_cool_down('p', 'a', 'model:m', 60000000, 'rate_limited')");
+    assert_eq!(cooled(&mut ledger).1, told(MINUTE, false, 0));
+}
+
+#[test]
+fn what_nobody_has_probed_for_a_day_is_forgotten() {
+    let (_database, mut ledger, mut wait) = stopped(&[]);
+    leave_alone(&mut ledger, "key:old", Some(MINUTE), 0);
+    leave_alone(&mut ledger, "model:m", Some(MINUTE), 2);
+    wait(DAY + MINUTE);
+    leave_alone(&mut ledger, "model:other", Some(MINUTE), 0);
+    let scopes = |ledger: &mut LedgerConnection| {
+        let cooldowns = ledger.snapshot().unwrap().cooldowns;
+        cooldowns.into_iter().map(|cooldown| cooldown.scope).collect::<Vec<_>>()
+    };
+    assert_eq!(scopes(&mut ledger), ["key:old", "model:m", "model:other"], "not before a whole day is over");
+    wait(SECOND);
+    leave_alone(&mut ledger, "model:m", Some(MINUTE), 3);
+    assert_eq!(scopes(&mut ledger), ["model:m", "model:other"]);
 }
 
 #[test]
@@ -330,8 +390,8 @@ fn an_account_that_is_off_stays_so_until_it_is_reopened() {
         matches!(ask(&mut ledger, &one_of(&[&budget])), Decision::Refused { after } if after > 1_000 * DAY)
     );
     let cooling = ledger.snapshot().unwrap().cooldowns;
-    assert_eq!((cooling[0].account.as_str(), cooling[0].reason.as_str()), ("a", "limit"));
-    ledger.reopen(&provider(), "a", "").unwrap();
+    assert_eq!((cooling[0].account.as_str(), cooling[0].reason.as_str()), ("a", "rate_limited"));
+    ledger.reopen(&provider(), &part("")).unwrap();
     assert_eq!(ask(&mut ledger, &one_of(&[&budget])), GRANTED);
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Call {
     /// What the answer had by its end.
     pub(crate) output_tokens: u64,
     pub(crate) is_refused: bool,
+    /// The number that its client gave it, as the request's `user`.
+    pub(crate) client: Option<usize>,
 }
 
 impl Call {
@@ -31,6 +33,7 @@ impl Call {
             output_cap,
             output_tokens: 0,
             is_refused: false,
+            client: None,
         }
     }
 

@@ -204,8 +204,11 @@ async fn answer(
 ) -> io::Result<()> {
     let body = request.json();
     let cap = ["max_completion_tokens", "max_tokens"].iter().find_map(|name| body[*name].as_u64());
-    let (number, has_room) = shared
-        .change(|books, now| books.arrive(Call::arrived(now, input_tokens(&body), cap.unwrap_or(UNCAPPED))));
+    let client = body["user"].as_str().and_then(|user| user.parse().ok());
+    let (number, has_room) = shared.change(|books, now| {
+        let call = Call::arrived(now, input_tokens(&body), cap.unwrap_or(UNCAPPED));
+        books.arrive(Call { client, ..call })
+    });
     let ending = Ending { shared, number };
     if !has_room {
         writer.write_all(&whole("429 Too Many Requests", &refusal())).await?;
