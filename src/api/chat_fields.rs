@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::chat_messages::{self, Input, Unreadable};
-use super::{opening, strict_json};
+use super::strict_json;
 use crate::domain::chat::{ChatRequest, Member, MemberValue};
 use crate::error::GatewayError;
 
@@ -31,7 +31,6 @@ pub(super) fn read(body: &Bytes, default_stream: bool) -> Result<ChatRequest, Ga
         members.into_iter().map(|(name, span)| Member { name, value: MemberValue::Received(span) }).collect();
     let fields = Fields::of(&chat)?;
     fields.fill(&mut chat);
-    chat.opening = opening::opening(&chat);
     Ok(chat)
 }
 
@@ -111,6 +110,7 @@ impl Fields {
         chat.needs.vision = self.input.has_images;
         chat.needs.json_schema = self.needs_json_schema;
         chat.input_tokens = self.input.tokens;
+        chat.opening = self.input.opening.opening();
         chat.choice_cap = self.choice_cap;
         chat.choices = self.choices;
     }

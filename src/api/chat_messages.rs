@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::chat_fields::wrong;
+use super::opening::OpeningReader;
 use super::strict_json::{self, Checked, Key, Keys};
 use crate::domain::input_tokens::InputTokens;
 use crate::error::GatewayError;
@@ -26,6 +27,7 @@ const MEMBER_DEPTH: usize = 3;
 pub(super) struct Input {
     pub(super) tokens: InputTokens,
     pub(super) has_images: bool,
+    pub(super) opening: OpeningReader,
 }
 
 /// Why the messages cannot be taken.
@@ -75,6 +77,7 @@ impl<'de> Visitor<'de> for &mut Messages {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut messages: A) -> Result<(), A::Error> {
         while let Some(found) = messages.next_element_seed(MessageSeed(&mut self.input))? {
+            self.input.opening.message_ended(found.speaker == Some(Speaker::User));
             if !found.is_fine() {
                 self.first_wrong.get_or_insert(self.count);
             }
@@ -87,9 +90,16 @@ impl<'de> Visitor<'de> for &mut Messages {
 /// What a message turned out to be; what is no object has none of it.
 #[derive(Debug, Default)]
 struct Found {
-    has_role: bool,
+    speaker: Option<Speaker>,
     content: Content,
     has_calls: bool,
+}
+
+/// Whose message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaker {
+    User,
+    Other,
 }
 
 /// What stands where the content should.
@@ -109,13 +119,14 @@ impl Found {
             Content::Absent => self.has_calls,
             Content::Wrong => false,
         };
-        self.has_role && has_content
+        self.speaker.is_some() && has_content
     }
 }
 
 impl Input {
     pub(super) fn add_text(&mut self, text: &str) {
         self.tokens += text_tokens(text);
+        self.opening.text(text);
     }
 
     /// A value that may be read as it stands.
@@ -184,7 +195,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
         let mut keys = Keys::default();
         while let Some(Key(key)) = map.next_key()? {
             match &*key {
-                "role" => found.has_role = map.next_value_seed(Role)?,
+                "role" => found.speaker = map.next_value_seed(Role)?,
                 "content" => found.content = map.next_value_seed(ContentSeed(input))?,
                 other => {
                     let is_call = matches!(other, "tool_calls" | "function_call");
@@ -230,18 +241,22 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
     }
 }
 
-/// Reads a role; whether it is one.
+/// Reads a role; `None` for what is none.
 struct Role;
 
 impl<'de> DeserializeSeed<'de> for Role {
-    type Value = bool;
+    type Value = Option<Speaker>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
         if !(Checked { depth: MEMBER_DEPTH }).is_strict(raw) {
             return Err(D::Error::custom("not strict"));
         }
-        Ok(string(raw.get()).is_some_and(|role| ROLES.contains(&role.as_ref())))
+        let speaker = |role: Cow<'_, str>| match role.as_ref() {
+            "user" => Some(Speaker::User),
+            role => ROLES.contains(&role).then_some(Speaker::Other),
+        };
+        Ok(string(raw.get()).and_then(speaker))
     }
 }
 

@@ -1,59 +1,47 @@
 //! How a conversation began: what stays the same in each of its requests.
 
-use std::borrow::Cow;
-use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use crate::domain::chat::Opening;
 
-use super::strict_json;
-use crate::domain::chat::{ChatRequest, MemberValue, Opening};
+/// Of a text, only so many bytes at either end are read, and its length: a megabyte costs no more than a page.
+const READ_BYTES: usize = 1_024;
 
-/// The opening of a chat whose messages have been checked; `None` where no user has spoken.
-///
-/// Reads no further than the first message of the user: how long a conversation has become costs nothing.
-pub(super) fn opening(chat: &ChatRequest) -> Option<Opening> {
-    let member = chat.member("messages")?;
-    let MemberValue::Received(messages) = &member.value else { return None };
-    let text = std::str::from_utf8(chat.value_text(member)).ok()?;
-    let mut reader = Reader { text, end: None };
-    // It stops by an error as soon as it has found what it looks for.
-    let _stopped = serde_json::Deserializer::from_str(text).deserialize_seq(&mut reader);
-    let end = reader.end?;
-    // What follows a user's message is an answer, or what led to one.
-    let is_continued = text.get(end..).is_some_and(|rest| rest.trim_start().starts_with(','));
-    Some(Opening { span: messages.start..messages.start.saturating_add(end), is_continued })
+/// Takes the texts of a chat's messages in as they are read, up to the end of the first message of the user: how long a
+/// conversation has become costs nothing.
+#[derive(Debug, Default)]
+pub(super) struct OpeningReader {
+    hasher: DefaultHasher,
+    found: Option<Opening>,
 }
 
-struct Reader<'t> {
-    text: &'t str,
-    /// Where the first message of the user ends.
-    end: Option<usize>,
-}
-
-#[derive(Deserialize)]
-struct Spoken<'a> {
-    #[serde(borrow)]
-    role: Cow<'a, str>,
-}
-
-impl<'de> Visitor<'de> for &mut Reader<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("messages")
+impl OpeningReader {
+    /// A text of the message that is being read.
+    pub(super) fn text(&mut self, text: &str) {
+        if self.found.is_none() {
+            let (beginning, rest) = text.as_bytes().split_at(text.len().min(READ_BYTES));
+            self.hasher.write_usize(text.len());
+            self.hasher.write(beginning);
+            self.hasher.write(rest.get(rest.len().saturating_sub(READ_BYTES)..).unwrap_or_default());
+        }
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut messages: A) -> Result<(), A::Error> {
-        while let Some(message) = messages.next_element::<&RawValue>()? {
-            let spoken: Spoken<'_> = serde_json::from_str(message.get()).map_err(A::Error::custom)?;
-            if spoken.role == "user" {
-                self.end = Some(strict_json::span(self.text, message.get()).end);
-                return Err(A::Error::custom("found"));
+    /// The message has ended; whether it was the user's.
+    pub(super) fn message_ended(&mut self, is_users: bool) {
+        self.hasher.write_u8(u8::from(is_users));
+        match &mut self.found {
+            // What follows a user's message is an answer, or what led to one.
+            Some(opening) => opening.is_continued = true,
+            None if is_users => {
+                self.found = Some(Opening { digest: self.hasher.finish(), is_continued: false });
             }
+            None => {}
         }
-        Ok(())
+    }
+
+    /// `None` where no user has spoken.
+    pub(super) fn opening(&self) -> Option<Opening> {
+        self.found
     }
 }
 
@@ -61,27 +49,45 @@ impl<'de> Visitor<'de> for &mut Reader<'_> {
 mod tests {
     use bytes::Bytes;
 
+    use super::*;
     use crate::api::chat_fields::read;
 
-    fn opening_of(messages: &str) -> Option<(String, bool)> {
+    fn opening_of(messages: &str) -> Option<Opening> {
         let body = Bytes::from(format!(r#"{{"model":"auto","messages":{messages}}}"#));
-        let chat = read(&body, false).unwrap();
-        let text = String::from_utf8(chat.opening_bytes()?.to_vec()).unwrap();
-        Some((text, chat.opening.unwrap().is_continued))
+        read(&body, false).unwrap().opening
     }
 
     #[test]
     fn an_opening_ends_with_the_first_message_of_the_user() {
         let first = r#"[{"role":"system","content":"be kind"}, {"content":"hi","role":"user"}"#;
         let new = opening_of(&format!("{first}]")).unwrap();
-        assert_eq!(new, (first.to_owned(), false));
+        assert!(!new.is_continued);
         let more = r#"{"role":"assistant","content":"hello"},{"role":"user","content":"and?"}"#;
         let continued = opening_of(&format!("{first} , {more}]")).unwrap();
-        assert_eq!(continued, (first.to_owned(), true));
+        assert_eq!(continued, Opening { is_continued: true, ..new });
     }
 
     #[test]
     fn who_has_not_spoken_has_no_opening() {
         assert_eq!(opening_of(r#"[{"role":"system","content":"be kind"}]"#), None);
+    }
+
+    #[test]
+    fn openings_are_told_apart_by_either_end_by_length_and_by_who_speaks() {
+        let of = |text: &str| {
+            let mut reader = OpeningReader::default();
+            reader.text(text);
+            reader.message_ended(true);
+            reader.opening().unwrap().digest
+        };
+        let long = "a".repeat(10_000);
+        let others = [format!("{}b", &long[1..]), format!("b{}", &long[1..]), long[1..].to_owned()];
+        for other in others {
+            assert_ne!(of(&long), of(&other));
+        }
+        assert_eq!(of(&long), of(&long.clone()));
+        let system = r#"[{"role":"system","content":"x"},{"role":"user","content":"y"}]"#;
+        let user = r#"[{"role":"user","content":"x"},{"role":"user","content":"y"}]"#;
+        assert_ne!(opening_of(system).unwrap().digest, opening_of(user).unwrap().digest);
     }
 }

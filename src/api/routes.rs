@@ -66,7 +66,8 @@ async fn refuse(
     mut payload: Payload,
 ) -> HttpResponse {
     let is_fit = body::turn_away(&mut payload, edge.permits.strangers()).await;
-    error::last_unless(is_fit, error::response(refusal, surface_of(request)))
+    let is_kept = edge.permits.rebuffs().turn(edge.clock.now()).await;
+    error::last_unless(is_fit && is_kept, error::response(refusal, surface_of(request)))
 }
 
 fn surface_of(request: &HttpRequest) -> Surface {

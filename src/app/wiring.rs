@@ -24,7 +24,7 @@ use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::panics::Panics;
 use crate::ledger::shared::SharedLedger;
 use crate::metrics::Metrics;
-use crate::provider::{ProviderActor, ProviderShared, TlsConfig};
+use crate::provider::{Absences, ProviderActor, ProviderShared, TlsConfig};
 use crate::quota::TenantBooks;
 use crate::routing::Catalog;
 use crate::stats::{LostEvents, OpenRequests, Recorder, StatsHandle};
@@ -142,8 +142,13 @@ impl Wiring {
         let providers = self.shared.iter().zip(self.catalog.providers());
         let starters = providers.map(|(shared, spec)| (spec.id.clone(), self.provider(Arc::clone(shared))));
         let measurements = self.shared.iter().map(|shared| Arc::clone(shared.measurements()));
-        let router =
-            Router::new(Arc::clone(&self.catalog), measurements.collect(), self.conversations.clone());
+        let absences = self.shared.iter().map(|shared| Absences::new(Arc::clone(shared)));
+        let router = Router::new(
+            Arc::clone(&self.catalog),
+            measurements.collect(),
+            absences.collect(),
+            self.conversations.clone(),
+        );
         let dispatcher = Dispatcher::new(
             router,
             Roster::start(starters.collect()),

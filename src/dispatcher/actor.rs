@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult};
-use actix_web::rt::time::sleep;
 use tokio::sync::oneshot;
 
 use super::course::{self, Step};
@@ -14,8 +13,8 @@ use super::refusals::{Refusal as Refused, Refusals};
 use super::roster::Roster;
 use super::router::Router;
 use super::tenant_units;
-use super::wait_room::{Arrival, Cause, Door, Notice, Shut, Size, WaitRoom};
-use crate::domain::chat::{ModelSelector, Strategy};
+use super::wait_room::{Apart, Arrival, Cause, Door, Notice, Shut, Size, WaitRoom};
+use crate::domain::chat::Strategy;
 use crate::domain::clock::{Moment, SharedClock};
 use crate::domain::panics::Panics;
 use crate::domain::usage::Outcome;
@@ -42,11 +41,15 @@ pub struct Dispatcher {
     router: Router,
     roster: Roster,
     clock: SharedClock,
+    /// When the turn under way began: a turn is an instant, and the clock is asked once for it.
+    now: Moment,
     settings: DispatcherSettings,
     wait_room: WaitRoom,
     books: TenantBooks,
     panics: Panics,
     refusals: Refusals,
+    /// The place of the job that asks its tenant's limits right now, if it has one.
+    apart: Option<Apart>,
 }
 
 impl Dispatcher {
@@ -59,29 +62,34 @@ impl Dispatcher {
         books: TenantBooks,
         panics: Panics,
     ) -> Self {
-        Self { router, roster, clock, settings, wait_room, books, panics, refusals: Refusals::default() }
+        let (now, refusals) = (clock.now(), Refusals::default());
+        Self { router, roster, clock, now, settings, wait_room, books, panics, refusals, apart: None }
     }
 
     /// A turn that panics costs the request that it was about: its job is dropped, which tells its client.
     fn survive(&mut self, turn: impl FnOnce(&mut Self)) {
+        // What a turn that has panicked has left belongs to no other job.
+        self.apart = None;
         let panics = self.panics.clone();
-        let _survived = panics.survive("a dispatcher", || turn(self));
+        let _survived = panics.survive("a dispatcher", || {
+            self.now = self.clock.now();
+            turn(self);
+        });
     }
 
     fn open(&self, dispatch: Dispatch) -> Box<Job> {
         let Dispatch { request, completion, max_wait, reply } = dispatch;
         let max_wait = max_wait.map_or(self.settings.max_wait, |wait| wait.min(self.settings.max_wait));
-        let opened_at = self.clock.now();
-        let route = Route { opened_at, wait_until: opened_at + max_wait, ..Route::default() };
+        let route = Route { opened_at: self.now, wait_until: self.now + max_wait, ..Route::default() };
         Box::new(Job { request, completion, reply, route })
     }
 
     fn plan(&mut self, job: &mut Job) -> Result<Plan, GatewayError> {
-        let planned = self.router.plan(job, self.settings.strategy, self.clock.now());
+        let planned = self.router.plan(job, self.settings.strategy, self.now);
         planned.map_err(|no_plan| {
             let request = &job.request;
             let tokens = request.input_tokens.upper_edge().saturating_add(request.choice_cap.unwrap_or(0));
-            course::refusal_of(&no_plan, &name_of(&request.selector), tokens)
+            course::refusal_of(&no_plan, &course::name_of(&request.selector), tokens)
         })
     }
 
@@ -98,8 +106,14 @@ impl Dispatcher {
 
     /// Goes on with the units of the tenant's own limits; without them the job waits for those, or ends.
     fn take_units(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
-        let now = self.clock.now();
+        let now = self.now;
         match tenant_units::take(&mut job, &self.books, now) {
+            Ok(()) if self.is_behind_its_own(&job, now) => {
+                tenant_units::put_back(&mut job);
+                job.route.seat = None;
+                let until = job.route.wait_until;
+                self.wait_apart(job, until, until, context);
+            }
             Ok(()) => self.step(job, context),
             Err(refusal) => {
                 // Whoever can use no provider's room stands in nobody's line.
@@ -108,6 +122,15 @@ impl Dispatcher {
                 self.follow(step, job, context);
             }
         }
+    }
+
+    /// Whether others of its tenant, who came before, wait for the tenant's own limits: it would overtake them. One that
+    /// may not wait takes what they cannot use now.
+    fn is_behind_its_own(&self, job: &Job, now: Moment) -> bool {
+        !job.request.policy.limits.is_unlimited()
+            && job.completion.attempts() == 0
+            && now < job.route.wait_until
+            && self.wait_room.is_behind_apart(job.completion.tenant(), job.route.place)
     }
 
     fn take_back(&mut self, Returned { mut job, verdict }: Returned, context: &mut Context<Self>) {
@@ -132,7 +155,7 @@ impl Dispatcher {
                 None
             }
             Verdict::Failed(failure) => {
-                let (attempts, now) = (job.completion.attempts(), self.clock.now());
+                let (attempts, now) = (job.completion.attempts(), self.now);
                 course::note_failure(&mut job.route, failure, attempts, self.settings.max_attempts, now)
             }
         };
@@ -157,7 +180,7 @@ impl Dispatcher {
             return job.completion.finish(Outcome::ClientLeft);
         }
         loop {
-            match course::next_step(&mut job.route, self.clock.now()) {
+            match course::next_step(&mut job.route, self.now) {
                 Step::Ask(target) => {
                     if let Some(provider) = self.provider_for(&mut job, target) {
                         let back = context.address().recipient();
@@ -209,7 +232,7 @@ impl Dispatcher {
         if job.route.seat.is_none() && !self.may_pass(job, target) {
             return None;
         }
-        let now = self.clock.now();
+        let now = self.now;
         match self.roster.child(target.provider, now) {
             Ok(provider) => {
                 self.router.note_asked(job, target, now);
@@ -251,7 +274,7 @@ impl Dispatcher {
     /// Has the job wait for a notice of the wait room; ends it at once when its client leaves.
     fn wait(&mut self, mut job: Box<Job>, context: &Context<Self>) {
         tenant_units::put_back(&mut job);
-        let since = self.clock.now();
+        let since = self.now;
         let woken = match self.seat(&mut job, since) {
             Ok(woken) => woken,
             Err(error) => return self.refuse(job, error),
@@ -260,16 +283,24 @@ impl Dispatcher {
         self.come_back(job, since, woken, context);
     }
 
-    /// Has the job wait for its tenant's own limits until then.
-    fn wait_apart(&mut self, job: Box<Job>, until: Moment, room_at: Moment, context: &Context<Self>) {
-        let since = self.clock.now();
-        match self.wait_room.sit_apart(job.completion.tenant(), job.request.policy.weight) {
-            Ok(place) => {
+    /// Has the job wait for its tenant's own limits until then, or until those who came before have got theirs.
+    fn wait_apart(&mut self, mut job: Box<Job>, until: Moment, room_at: Moment, context: &Context<Self>) {
+        let since = self.now;
+        let seated = self.apart.take().map_or_else(
+            || {
+                let (tenant, weight) = (job.completion.tenant(), job.request.policy.weight);
+                self.wait_room.sit_apart(tenant, weight, job.route.place)
+            },
+            Ok,
+        );
+        match seated {
+            Ok(mut place) => {
+                job.route.place = Some(place.number());
                 let pause = until.saturating_since(since);
+                let at_most = job.route.wait_until.saturating_since(since);
                 let woken = async move {
-                    sleep(pause).await;
-                    drop(place);
-                    Woken::InTime
+                    place.wait(pause, at_most).await;
+                    Woken::InTime(place)
                 };
                 self.come_back(job, since, woken, context);
             }
@@ -333,21 +364,16 @@ impl Dispatcher {
                 self.take_units(job, context);
             }
             Woken::Told(Notice::Over(over)) => self.refuse(job, course::waited_in_vain(over)),
-            Woken::InTime => {
+            Woken::InTime(place) => {
                 course::forget(&mut job.route);
                 job.route.is_offered = false;
+                // Nobody who came later asks before it has: it keeps its place until it has got what it waits for.
+                self.apart = Some(place);
                 self.begin(job, context);
+                self.apart = None;
             }
-            Woken::Forgotten => self.refuse(job, GatewayError::Internal),
+            Woken::Told(Notice::First) | Woken::Forgotten => self.refuse(job, GatewayError::Internal),
         }
-    }
-}
-
-fn name_of(selector: &ModelSelector) -> String {
-    match selector {
-        ModelSelector::Auto(_) => "auto".to_owned(),
-        ModelSelector::Number(number) => number.to_string(),
-        ModelSelector::Named(name) => format!("`{name}`"),
     }
 }
 

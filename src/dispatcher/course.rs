@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::wait_room::{NoSeat, Over};
+use crate::domain::chat::ModelSelector;
 use crate::domain::clock::Moment;
 use crate::domain::failure::{FailureKind, UpstreamFailure};
 use crate::error::{DEFAULT_RETRY_AFTER, GatewayError};
@@ -218,6 +219,15 @@ fn is_requests_fault(kind: FailureKind) -> bool {
 fn unavailable(message: String, off_until: Option<Moment>, now: Moment) -> GatewayError {
     let retry_after = off_until.map_or(DEFAULT_RETRY_AFTER, |instant| instant.saturating_since(now));
     GatewayError::Unavailable { message, retry_after: retry_after.max(DEFAULT_RETRY_AFTER) }
+}
+
+/// What a request calls the model that it wants.
+pub(super) fn name_of(selector: &ModelSelector) -> String {
+    match selector {
+        ModelSelector::Auto(_) => "auto".to_owned(),
+        ModelSelector::Number(number) => number.to_string(),
+        ModelSelector::Named(name) => format!("`{name}`"),
+    }
 }
 
 /// The words for a request without a single candidate.

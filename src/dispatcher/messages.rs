@@ -7,7 +7,7 @@ use actix::Message;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::wait_room::{Notice, WaitRoomSnapshot};
+use super::wait_room::{Apart, Notice, WaitRoomSnapshot};
 use crate::domain::chat::ChatRequest;
 use crate::domain::ids::{ProviderId, RequestId};
 use crate::provider::{Answer, Job};
@@ -41,8 +41,8 @@ pub(super) struct Resume {
 pub(super) enum Woken {
     /// The wait room has something to say.
     Told(Notice),
-    /// The instant has come for which it waited.
-    InTime,
+    /// It may ask its tenant's limits again, of which it has this place.
+    InTime(Apart),
     /// The wait room has forgotten it, which is a fault of ours.
     Forgotten,
 }

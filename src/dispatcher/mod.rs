@@ -19,4 +19,7 @@ pub use handle::DispatcherHandle;
 pub use messages::{Dispatch, DispatcherSnapshot, ObserveDispatcher, RefusalSnapshot};
 pub use roster::{Roster, StartProvider};
 pub use router::{Conversations, Router};
-pub use wait_room::{TenantWaiting, WaitRoom, WaitRoomSnapshot};
+pub use wait_room::{
+    Arrival, Cause, Door, FairQueue, Gauges, Groups, NoSeat, Notice, Over, Shut, Size, TenantWaiting,
+    WaitRoom, WaitRoomSnapshot, Wake,
+};

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
+use super::router::Reasons;
 use crate::domain::ids::RequestId;
-use crate::routing::WhyNots;
 
-/// So many are kept by each worker. Chosen: enough to see a pattern, no more than 128 KiB.
+/// So many are kept by each worker. Chosen: enough to see a pattern, no more than 320 KiB.
 const KEPT: usize = 16;
 
 /// The last refusals, the latest last.
@@ -17,7 +17,7 @@ pub(super) struct Refusals(VecDeque<Refusal>);
 pub(super) struct Refusal {
     pub(super) request_id: RequestId,
     pub(super) status: u16,
-    pub(super) reasons: WhyNots,
+    pub(super) reasons: Reasons,
 }
 
 impl Refusals {
@@ -42,7 +42,7 @@ mod tests {
         let mut refusals = Refusals::default();
         for status in 0..100 {
             let request_id = RequestId::from_incoming(Some("one"));
-            refusals.push(Refusal { request_id, status, reasons: WhyNots::default() });
+            refusals.push(Refusal { request_id, status, reasons: Reasons::default() });
         }
         assert_eq!(
             refusals.iter().map(|refusal| refusal.status).collect::<Vec<_>>(),

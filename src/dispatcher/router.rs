@@ -7,10 +7,11 @@ use parking_lot::Mutex;
 
 use crate::domain::chat::{ChatRequest, Strategy};
 use crate::domain::clock::Moment;
-use crate::domain::ids::TenantId;
-use crate::provider::{Job, Measurements};
+use crate::domain::cooldown::CooldownReason;
+use crate::provider::{Absences, Job, Measurements};
 use crate::routing::{
-    self, Affinity, Allowed, Catalog, Leaning, NoPlan, Orders, Plan, Target, WhyNot, WhyNotSnapshot, WhyNots,
+    self, AccountWhyNot, Affinity, Allowed, Catalog, ConversationKey, Leaning, NoPlan, Orders, Plan, Target,
+    WhyNot, WhyNotSnapshot, WhyNots,
 };
 
 /// The orders are made anew this often. Chosen: what is measured fades over minutes, so a second late is in time, and
@@ -23,6 +24,17 @@ const EXPLORE_EVERY: u32 = 50;
 /// Reasons that a client is told, at most: an answer of a page helps nobody.
 const TOLD_MAX: usize = 8;
 
+/// Accounts that are remembered with the reasons of one request, at most. Chosen: as many as candidates are, and 10 KiB.
+const ACCOUNTS_MAX: usize = 256;
+
+/// Why nobody answers a request.
+#[derive(Debug, Default)]
+pub(super) struct Reasons {
+    candidates: WhyNots,
+    /// Accounts that are left alone for a candidate, by their positions, and why and until when each is.
+    accounts: Vec<(Target, usize, (CooldownReason, Moment))>,
+}
+
 /// What the conversations of the last minutes had, in the whole process: the next request of one may come to any worker.
 #[derive(Clone, Debug, Default)]
 pub struct Conversations(Arc<Mutex<Affinity>>);
@@ -32,6 +44,8 @@ pub struct Router {
     catalog: Arc<Catalog>,
     /// In the catalogue's order.
     measurements: Vec<Arc<Measurements>>,
+    /// In the same order.
+    absences: Vec<Absences>,
     conversations: Conversations,
     orders: Orders,
     made_at: Option<Moment>,
@@ -44,14 +58,15 @@ fn allowed(request: &ChatRequest) -> Allowed<'_> {
 }
 
 impl Router {
-    /// Chooses from `catalog`, whose providers have these `measurements`.
+    /// Chooses from `catalog`, whose providers have these `measurements` and `absences`.
     pub fn new(
         catalog: Arc<Catalog>,
         measurements: Vec<Arc<Measurements>>,
+        absences: Vec<Absences>,
         conversations: Conversations,
     ) -> Self {
         let orders = Orders::default();
-        Self { catalog, measurements, conversations, orders, made_at: None, requests: 0 }
+        Self { catalog, measurements, absences, conversations, orders, made_at: None, requests: 0 }
     }
 
     /// The candidates for the request, but for those that have failed it already.
@@ -73,16 +88,23 @@ impl Router {
     }
 
     /// Why nobody answers the request: what the choice left out, and what became of those that were asked.
-    pub(super) fn why_not(&self, job: &Job, strategy: Strategy) -> WhyNots {
+    pub(super) fn why_not(&self, job: &Job, strategy: Strategy) -> Reasons {
         let allowed = allowed(&job.request);
-        let mut reasons = routing::why_not(&job.request, &allowed, &self.catalog, &self.orders, strategy);
-        job.route.why_not.iter().for_each(|(target, reason)| reasons.note(target, reason));
+        let candidates = routing::why_not(&job.request, &allowed, &self.catalog, &self.orders, strategy);
+        let mut reasons = Reasons { candidates, accounts: Vec::new() };
+        for (target, reason) in job.route.why_not.iter() {
+            let absent = self.absences.get(target.provider).map_or_else(Vec::new, |all| all.of(target.model));
+            reasons.candidates.note(target, reason.given(&absent));
+            let accounts = absent.into_iter().enumerate();
+            let accounts = accounts.filter_map(|(account, absence)| Some((target, account, absence?)));
+            reasons.accounts.extend(accounts.take(ACCOUNTS_MAX.saturating_sub(reasons.accounts.len())));
+        }
         reasons
     }
 
     /// The reasons in words for the tenant, who learns of its own request and of no account.
-    pub(super) fn told(&self, reasons: &WhyNots) -> Vec<String> {
-        let mut reasons = reasons.iter().filter(|(_, reason)| reason.is_for_tenants());
+    pub(super) fn told(&self, reasons: &Reasons) -> Vec<String> {
+        let mut reasons = reasons.candidates.iter().filter(|(_, reason)| reason.is_for_tenants());
         let first = reasons.by_ref().take(TOLD_MAX).map(|(target, reason)| self.line(target, reason));
         let mut told: Vec<String> = first.collect();
         match reasons.count() {
@@ -93,7 +115,7 @@ impl Router {
     }
 
     /// The reasons for the operator.
-    pub(super) fn snapshot(&self, reasons: &WhyNots) -> Vec<WhyNotSnapshot> {
+    pub(super) fn snapshot(&self, reasons: &Reasons) -> Vec<WhyNotSnapshot> {
         let snapshot = |(target, reason): (Target, WhyNot)| {
             let (provider, model) = self.catalog.spec(target)?;
             Some(WhyNotSnapshot {
@@ -101,9 +123,26 @@ impl Router {
                 model: model.id.clone(),
                 reason: reason.as_str(),
                 until: reason.until(),
+                failure: reason.failure().map(CooldownReason::as_str),
+                accounts: self.accounts_of(target, reasons),
             })
         };
-        reasons.iter().filter_map(snapshot).collect()
+        reasons.candidates.iter().filter_map(snapshot).collect()
+    }
+
+    fn accounts_of(&self, wanted: Target, reasons: &Reasons) -> Vec<AccountWhyNot> {
+        let Some((provider, _)) = self.catalog.spec(wanted) else { return Vec::new() };
+        let of_this = reasons.accounts.iter().filter(|(target, ..)| *target == wanted);
+        of_this
+            .filter_map(|&(_, account, (reason, until))| {
+                Some(AccountWhyNot {
+                    account: provider.accounts.get(account)?.name.clone(),
+                    reason: WhyNot::left_alone(reason, until).as_str(),
+                    failure: reason.as_str(),
+                    until,
+                })
+            })
+            .collect()
     }
 
     fn line(&self, target: Target, reason: WhyNot) -> String {
@@ -125,23 +164,9 @@ impl Router {
     /// What the conversation of the request had so far. The first request of one has had nothing, whatever another
     /// one that began with the same words had.
     fn kept(&self, job: &mut Job, now: Moment) -> Option<Target> {
-        let opening = job.request.opening.as_ref()?;
-        let affinity = self.conversations.0.lock();
-        let key = conversation_key(&affinity, job.completion.tenant(), job)?;
-        let kept = if opening.is_continued { affinity.preferred(now, key) } else { None };
-        drop(affinity);
+        let opening = job.request.opening?;
+        let key = ConversationKey { tenant: job.completion.tenant(), digest: opening.digest };
         job.route.conversation = Some(key);
-        kept
-    }
-}
-
-fn conversation_key(
-    affinity: &Affinity,
-    tenant: TenantId,
-    job: &Job,
-) -> Option<crate::routing::ConversationKey> {
-    match job.route.conversation {
-        Some(known) => Some(known),
-        None => Some(affinity.key_of(tenant, job.request.opening_bytes()?)),
+        if opening.is_continued { self.conversations.0.lock().preferred(now, key) } else { None }
     }
 }

@@ -35,10 +35,11 @@ pub struct ChatRequest {
 }
 
 /// What stays the same in every request of one conversation, and how far it has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Where it stands in the received body: all messages up to the first one of the user, this included.
-    pub span: Range<usize>,
+    /// Of the texts of all messages up to the first one of the user, this included. Not keyed: whoever knows a text
+    /// knows its digest, so it tells nothing apart but the conversations of one tenant.
+    pub digest: u64,
     /// Whether it has been answered before.
     pub is_continued: bool,
 }
@@ -69,11 +70,6 @@ impl ChatRequest {
     /// The body as it was received.
     pub fn body(&self) -> &[u8] {
         &self.body
-    }
-
-    /// The bytes with which the conversation began.
-    pub fn opening_bytes(&self) -> Option<&[u8]> {
-        self.body.get(self.opening.as_ref()?.span.clone())
     }
 
     /// The JSON text of a member's value.

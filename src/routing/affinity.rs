@@ -3,7 +3,6 @@
 //! Invariant: what one tenant's conversation had never decides for another tenant's, and what is remembered is bounded.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use super::catalog::Target;
@@ -18,14 +17,12 @@ const IDLE_MAX: Duration = Duration::from_secs(600);
 /// As many conversations are remembered in each of two halves.
 const HALF_MAX: usize = 5_000;
 
-/// Of an opening, only so many bytes at either end are read, and its length: a megabyte costs no more than a page.
-const READ_BYTES: usize = 1_024;
-
-/// A conversation of one tenant. The digest is keyed afresh by every process, so nobody can aim at another's.
+/// A conversation of one tenant. The tenant is a part of it, so nobody can aim at another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConversationKey {
-    tenant: TenantId,
-    digest: u64,
+    pub tenant: TenantId,
+    /// Of what it began with ([`Opening`](crate::domain::chat::Opening)).
+    pub digest: u64,
 }
 
 /// The conversations of the last minutes.
@@ -34,7 +31,6 @@ pub struct ConversationKey {
 /// old one is forgotten. No look ever walks the map.
 #[derive(Debug, Default)]
 pub struct Affinity {
-    key: RandomState,
     young: HashMap<ConversationKey, Had>,
     old: HashMap<ConversationKey, Had>,
     young_since: Moment,
@@ -48,17 +44,6 @@ struct Had {
 }
 
 impl Affinity {
-    /// The key of the conversation of `tenant` that begins with `opening`: everything up to the end of the first
-    /// message of its user.
-    pub fn key_of(&self, tenant: TenantId, opening: &[u8]) -> ConversationKey {
-        let mut hasher = self.key.build_hasher();
-        hasher.write_i64(tenant.0);
-        hasher.write_usize(opening.len());
-        hasher.write(opening.get(..READ_BYTES).unwrap_or(opening));
-        hasher.write(opening.get(opening.len().saturating_sub(READ_BYTES)..).unwrap_or_default());
-        ConversationKey { tenant, digest: hasher.finish() }
-    }
-
     /// The target that the conversation had last, unless it has rested for too long.
     pub fn preferred(&self, now: Moment, key: ConversationKey) -> Option<Target> {
         let had = self.young.get(&key).or_else(|| self.old.get(&key))?;
@@ -100,7 +85,7 @@ mod tests {
     #[test]
     fn a_conversation_keeps_its_model_while_it_goes_on() {
         let mut affinity = Affinity::default();
-        let key = affinity.key_of(TENANT, b"[system, user");
+        let key = ConversationKey { tenant: TENANT, digest: 7 };
         assert_eq!(affinity.preferred(NOW, key), None);
         affinity.note(NOW, key, target(3));
         let last = NOW + IDLE_MAX - Duration::from_micros(1);
@@ -113,39 +98,23 @@ mod tests {
     #[test]
     fn no_tenant_sees_what_another_one_had() {
         let mut affinity = Affinity::default();
-        let (mine, theirs) =
-            (affinity.key_of(TENANT, b"the same"), affinity.key_of(TenantId(2), b"the same"));
+        let mine = ConversationKey { tenant: TENANT, digest: 7 };
+        let theirs = ConversationKey { tenant: TenantId(2), ..mine };
         affinity.note(NOW, mine, target(3));
         assert_eq!(affinity.preferred(NOW, theirs), None);
         assert_ne!(mine, theirs);
     }
 
     #[test]
-    fn openings_are_told_apart_by_either_end_and_by_length() {
-        let affinity = Affinity::default();
-        let long = vec![b'a'; 10_000];
-        let key = affinity.key_of(TENANT, &long);
-        let mut other = long.clone();
-        other[9_999] = b'b';
-        assert_ne!(key, affinity.key_of(TENANT, &other));
-        assert_ne!(key, affinity.key_of(TENANT, &long[..9_999]));
-        other = long.clone();
-        other[0] = b'b';
-        assert_ne!(key, affinity.key_of(TENANT, &other));
-        assert_eq!(key, affinity.key_of(TENANT, &long));
-    }
-
-    #[test]
     fn what_is_remembered_is_bounded_and_the_latest_stay() {
         let mut affinity = Affinity::default();
-        let key = |affinity: &Affinity, number: u64| affinity.key_of(TENANT, &number.to_be_bytes());
+        let key = |digest| ConversationKey { tenant: TENANT, digest };
         for number in 0..30_000_u64 {
-            let key = key(&affinity, number);
-            affinity.note(NOW, key, target(1));
+            affinity.note(NOW, key(number), target(1));
             assert!(affinity.len() <= 2 * HALF_MAX);
         }
         for number in 25_000..30_000_u64 {
-            assert!(affinity.preferred(NOW, key(&affinity, number)).is_some(), "{number}");
+            assert!(affinity.preferred(NOW, key(number)).is_some(), "{number}");
         }
     }
 }

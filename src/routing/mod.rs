@@ -28,4 +28,4 @@ pub use failover::{Next, after_failure};
 pub use orders::{Orders, Standing};
 pub use pace::Pace;
 pub use plan::{Leaning, NoPlan, Plan, plan, why_not};
-pub use why_not::{WhyNot, WhyNotSnapshot, WhyNots};
+pub use why_not::{AccountWhyNot, WhyNot, WhyNotSnapshot, WhyNots};

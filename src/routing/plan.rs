@@ -210,8 +210,9 @@ impl Question {
     }
 
     fn against(&self, place: &Place, input_tokens: u64) -> Option<WhyNot> {
-        if !self.filter.admits(place.position, place.trains_on_data) {
-            Some(WhyNot::NotAllowed)
+        let forbidden = self.filter.against(place.position, place.trains_on_data);
+        if forbidden.is_some() {
+            forbidden
         } else if !place.capabilities.cover(self.needs) {
             Some(WhyNot::NoCapability)
         } else if place.window < input_tokens.saturating_add(self.output) {
@@ -226,7 +227,7 @@ impl Question {
         let (mut is_allowed, mut largest) = (false, None);
         for place in self.places() {
             match self.against(place, request.input_tokens.lower_edge()) {
-                Some(WhyNot::NotAllowed) => {}
+                Some(WhyNot::NotAllowed | WhyNot::DataPolicy) => {}
                 Some(WhyNot::WindowTooSmall { window }) => {
                     is_allowed = true;
                     largest = largest.max(Some(window));

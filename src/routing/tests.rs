@@ -334,6 +334,14 @@ fn each_one_left_out_has_its_reason() {
     assert_eq!(reason("wise"), Some(WhyNot::NoCapability));
     assert_eq!(reason("even"), Some(WhyNot::WindowTooSmall { window: 8_000 }));
     assert_eq!(reason("quick"), Some(WhyNot::NotAllowed));
+    let private = Allowed { models: None, no_training: true };
+    let mut trains = provider("one", &[("wise", 1, 9, None, false)]);
+    trains.trains_on_data = true;
+    let training = self::catalog([trains]);
+    let cold_too = Orders::new(&training, NOW, |_| None);
+    let by_policy =
+        why_not(&request(ModelSelector::Auto(None)), &private, &training, &cold_too, Strategy::Fast);
+    assert_eq!(by_policy.iter().map(|(_, reason)| reason).collect::<Vec<_>>(), [WhyNot::DataPolicy]);
     assert!(
         why_not(&request(ModelSelector::Auto(None)), &Allowed::default(), &catalog, &cold, Strategy::Fast)
             .is_empty()

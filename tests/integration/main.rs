@@ -11,6 +11,8 @@ mod architecture;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod burst;
+#[cfg(test)]
 mod chat;
 #[cfg(test)]
 mod cli;
@@ -22,6 +24,8 @@ mod drain;
 mod durability;
 #[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod fairness;
 #[cfg(test)]
 mod fake_upstream;
 #[cfg(test)]
@@ -64,3 +68,5 @@ mod tenants;
 mod upstream_word;
 #[cfg(test)]
 mod waiting;
+#[cfg(test)]
+mod why_not;

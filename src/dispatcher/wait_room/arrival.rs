@@ -10,34 +10,36 @@ use crate::routing::Target;
 
 /// A request that begins to wait.
 #[derive(Clone, Debug)]
-pub(in crate::dispatcher) struct Arrival {
+pub struct Arrival {
     /// Its earlier number, when it has waited before: it gets its old place.
-    pub(in crate::dispatcher) number: Option<u64>,
-    pub(in crate::dispatcher) tenant: TenantId,
+    pub number: Option<u64>,
+    pub tenant: TenantId,
     /// Of its tenant; at least 1.
-    pub(in crate::dispatcher) weight: u32,
-    pub(in crate::dispatcher) size: Size,
-    pub(in crate::dispatcher) deadline: Moment,
+    pub weight: u32,
+    pub size: Size,
+    pub deadline: Moment,
     /// Its candidates, and what each of them has said.
-    pub(in crate::dispatcher) declined: Vec<Declined>,
+    pub declined: Vec<Declined>,
 }
 
 /// Why a waiting request is woken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::dispatcher) enum Notice {
+pub enum Notice {
     /// These candidates, all of one provider, may have room: ask them now. What they say is said in `round`.
     Offer { targets: Vec<Target>, round: u64 },
+    /// Of those of its tenant who wait for its own limits it is the first: ask them.
+    First,
     /// It has waited long enough, and has no seat any more.
     Over(Over),
 }
 
 /// How a wait ends without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dispatcher) struct Over {
+pub struct Over {
     /// When room is expected for it, from now on.
-    pub(in crate::dispatcher) retry_after: Duration,
+    pub retry_after: Duration,
     /// Its place in the queue, from 1.
-    pub(in crate::dispatcher) position: usize,
+    pub position: usize,
     /// Whether it waited for a ledger, and not for room.
-    pub(in crate::dispatcher) is_ledger_away: bool,
+    pub is_ledger_away: bool,
 }

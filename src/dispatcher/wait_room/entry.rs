@@ -16,7 +16,11 @@ pub(super) struct Entry<W> {
     pub(super) state: State<W>,
     /// Whether the last that it was told is that a ledger is away.
     pub(super) is_ledger_away: bool,
+    /// The position of the candidate that was expected to have room in time when that was asked last.
+    pub(super) hope: usize,
     candidates: Candidates,
+    /// Its class at each provider, in the order of [`Candidates::providers`].
+    classes: Box<[usize]>,
 }
 
 #[derive(Debug)]
@@ -42,7 +46,9 @@ impl<W> Entry<W> {
             deadline,
             state: State::Waiting(waker),
             is_ledger_away: false,
+            hope: 0,
             candidates,
+            classes: Box::default(),
         }
     }
 
@@ -52,6 +58,16 @@ impl<W> Entry<W> {
 
     pub(super) fn keep_candidates(&mut self, keep: impl Fn(Target) -> bool) {
         self.candidates = Candidates::new(self.candidates.iter().filter(|target| keep(*target)));
+        self.hope = 0;
+    }
+
+    pub(super) fn set_classes(&mut self, classes: Vec<usize>) {
+        self.classes = classes.into();
+    }
+
+    /// Every provider where it stands in a line, with its class there.
+    pub(super) fn places(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.candidates.providers().zip(self.classes.iter().copied())
     }
 
     pub(super) fn candidates(&self) -> &Candidates {
@@ -99,11 +115,18 @@ impl Candidates {
             .map(|candidate| ModelIndex(usize::from(candidate.model)))
     }
 
+    pub(super) fn nth(&self, position: usize) -> Option<Target> {
+        self.0.get(position).copied().map(Target::from)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = Target> + '_ {
-        self.0.iter().map(|candidate| Target {
-            provider: usize::from(candidate.provider),
-            model: ModelIndex(usize::from(candidate.model)),
-        })
+        self.0.iter().copied().map(Target::from)
+    }
+}
+
+impl From<Candidate> for Target {
+    fn from(candidate: Candidate) -> Self {
+        Self { provider: usize::from(candidate.provider), model: ModelIndex(usize::from(candidate.model)) }
     }
 }
 

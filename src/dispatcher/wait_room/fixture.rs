@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::arrival::{Arrival, Notice, Over};
 use super::gauges::Gauges;
 use super::queue::{Door, FairQueue, NoSeat, Wake};
+use super::sight::Groups;
 use super::size::Size;
 use crate::domain::clock::Moment;
 use crate::domain::ids::TenantId;
@@ -17,12 +18,15 @@ use crate::routing::Target;
 
 pub(super) const START: Moment = Moment::from_unix_micros(1_000_000_000);
 
-/// Every provider has one model, of unlimited requests and so many tokens.
+/// Every provider has one model, of unlimited requests and so many tokens. Or there is one provider, of so many
+/// requests, and what stands for providers here are its models.
 pub(super) struct World {
     pub(super) queue: FairQueue<u64>,
     pub(super) gauges: Arc<Gauges>,
     pub(super) now: Moment,
     pub(super) tokens: Vec<u64>,
+    /// What all models share, if they are of one provider.
+    pub(super) shared: Option<u64>,
     pub(super) requests: BTreeMap<u64, Request>,
     offers: BTreeSet<u64>,
     /// In the order of their grants.
@@ -53,11 +57,22 @@ pub(super) enum State {
 
 impl World {
     pub(super) fn new(tokens: &[u64], max: usize) -> Self {
-        let gauges = Arc::new(Gauges::new(tokens.len()));
-        let layout: Vec<Vec<usize>> = tokens.iter().map(|_| vec![0]).collect();
+        let layout: Vec<Vec<Groups>> = tokens.iter().map(|_| vec![Groups::default()]).collect();
+        Self::laid_out(&layout, tokens, max, None)
+    }
+
+    /// One provider, whose models have tokens of their own and share so many requests.
+    pub(super) fn sharing(requests: u64, tokens: &[u64]) -> Self {
+        let layout = (0..tokens.len()).map(|model| Groups { tokens: model, requests: 0 }).collect();
+        Self::laid_out(&[layout], tokens, 1_000, Some(requests))
+    }
+
+    fn laid_out(layout: &[Vec<Groups>], tokens: &[u64], max: usize, shared: Option<u64>) -> Self {
+        let gauges = Arc::new(Gauges::new(layout.len()));
         Self {
-            queue: FairQueue::new(&layout, max, Arc::clone(&gauges)),
+            queue: FairQueue::new(layout, max, Arc::clone(&gauges)),
             gauges,
+            shared,
             now: START,
             tokens: tokens.to_vec(),
             requests: BTreeMap::new(),
@@ -96,10 +111,9 @@ impl World {
         self.requests.insert(id, request);
         let mut declined = Vec::new();
         for &provider in providers {
-            let target = target(provider);
+            let target = self.target(provider);
             let said = match self.at_door(provider, tokens) {
-                Door::Free { .. } if self.tokens[provider] >= tokens => {
-                    self.tokens[provider] -= tokens;
+                Door::Free { .. } if self.grants(provider, tokens) => {
                     self.requests.get_mut(&id).unwrap().state = State::Gone;
                     self.granted.push(id);
                     return id;
@@ -115,10 +129,11 @@ impl World {
     }
 
     pub(super) fn at_door(&mut self, provider: usize, tokens: u64) -> Door {
-        if self.gauges.waiting(provider) == 0 {
-            return Door::Free { round: self.gauges.round(provider) };
+        let target = self.target(provider);
+        if self.gauges.waiting(target.provider) == 0 {
+            return Door::Free { round: self.gauges.round(target.provider) };
         }
-        self.queue.at_door(self.now, target(provider), &size(tokens))
+        self.queue.at_door(self.now, target, &size(tokens))
     }
 
     fn park(&mut self, id: u64, declined: Vec<Declined>) {
@@ -146,11 +161,38 @@ impl World {
     /// Tokens come free.
     pub(super) fn free(&mut self, provider: usize, tokens: u64) {
         self.tokens[provider] += tokens;
+        self.happened(self.target(provider).provider);
+    }
+
+    /// Requests come free that the models share.
+    pub(super) fn free_shared(&mut self, requests: u64) {
+        self.shared = self.shared.map(|shared| shared + requests);
+        self.happened(0);
+    }
+
+    fn happened(&mut self, provider: usize) {
         self.gauges.advance(provider);
         if self.gauges.waiting(provider) > 0 {
             let mut wakes = Vec::new();
             self.queue.freed(self.now, provider, &mut wakes);
             self.take(wakes);
+        }
+    }
+
+    /// What the books are asked.
+    fn grants(&mut self, provider: usize, tokens: u64) -> bool {
+        let grants = self.tokens[provider] >= tokens && self.shared != Some(0);
+        if grants {
+            self.tokens[provider] -= tokens;
+            self.shared = self.shared.map(|shared| shared - 1);
+        }
+        grants
+    }
+
+    fn target(&self, provider: usize) -> Target {
+        match self.shared {
+            Some(_) => Target { provider: 0, model: ModelIndex(provider) },
+            None => target(provider),
         }
     }
 
@@ -173,13 +215,12 @@ impl World {
         let State::Offered(provider, round) = request.state else { panic!("{id} has no offer") };
         let (number, tokens) = (request.number.unwrap(), request.tokens);
         let mut wakes = Vec::new();
-        if self.tokens[provider] >= tokens {
-            self.tokens[provider] -= tokens;
-            request.state = State::Gone;
+        if self.grants(provider, tokens) {
+            self.requests.get_mut(&id).unwrap().state = State::Gone;
             self.granted.push(id);
-            self.queue.granted(self.now, number, ModelIndex(0), &mut wakes);
+            self.queue.granted(self.now, number, self.target(provider).model, &mut wakes);
         } else {
-            request.state = State::Waiting;
+            self.requests.get_mut(&id).unwrap().state = State::Waiting;
             let until = self.now + self.release_in;
             self.back(id, provider, Said::Full { until, round }, &mut wakes);
         }
@@ -198,7 +239,7 @@ impl World {
     }
 
     fn back(&mut self, id: u64, provider: usize, said: Said, wakes: &mut Vec<Wake<u64>>) {
-        let declined = [Declined { target: target(provider), said: Some(said) }];
+        let declined = [Declined { target: self.target(provider), said: Some(said) }];
         let request = self.requests.get_mut(&id).unwrap();
         match self.queue.back(self.now, (request.number.unwrap(), &declined), id, wakes) {
             Ok(()) => {}
@@ -240,8 +281,10 @@ impl World {
                 Notice::Offer { targets, round } => {
                     assert_eq!(targets.len(), 1);
                     self.offers.insert(waker);
-                    State::Offered(targets[0].provider, round)
+                    let Target { provider, model } = targets[0];
+                    State::Offered(if self.shared.is_some() { model.0 } else { provider }, round)
                 }
+                Notice::First => panic!("{waker} does not sit apart"),
                 Notice::Over(over) => {
                     self.refused.push((waker, over));
                     State::Gone

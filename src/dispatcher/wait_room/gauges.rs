@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 /// refused. Both are sequentially consistent, so at least one sees the other: no wake-up is lost, and an event costs
 /// no lock while nobody waits.
 #[derive(Debug)]
-pub(super) struct Gauges(Box<[Gauge]>);
+pub struct Gauges(Box<[Gauge]>);
 
 #[derive(Debug, Default)]
 struct Gauge {
@@ -17,7 +17,7 @@ struct Gauge {
 }
 
 impl Gauges {
-    pub(super) fn new(providers: usize) -> Self {
+    pub fn new(providers: usize) -> Self {
         Self((0..providers).map(|_| Gauge::default()).collect())
     }
 
@@ -25,7 +25,7 @@ impl Gauges {
         self.0.get(provider).map_or(0, |gauge| gauge.round.load(Ordering::SeqCst))
     }
 
-    pub(super) fn advance(&self, provider: usize) {
+    pub fn advance(&self, provider: usize) {
         if let Some(gauge) = self.0.get(provider) {
             gauge.round.fetch_add(1, Ordering::SeqCst);
         }

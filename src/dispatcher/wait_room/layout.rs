@@ -1,15 +1,25 @@
-//! Which models of a provider draw on the same tokens.
+//! Which models of a provider draw on the same limits.
 
+use super::sight::Groups;
 use crate::domain::limit::{Limit, Scope, Unit};
 use crate::domain::provider::ProviderSpec;
 
-/// The group of each model: models of one group share a limit on tokens, so that what one of them takes may be what
-/// a large request at another waits for. Only a token limit can pass a large request over; where there is none, each
-/// model is a group of its own.
-pub(super) fn groups(spec: &ProviderSpec) -> Vec<usize> {
-    let of_tokens =
-        |limit: &&Limit| matches!(limit.unit, Unit::Tokens | Unit::InputTokens | Unit::OutputTokens);
-    let shared: Vec<&Scope> = spec.limits.iter().filter(of_tokens).map(|limit| &limit.scope).collect();
+/// The groups of each model. Models that share a limit on what a large request needs much of (tokens, credits) are one
+/// group: what one of them takes may be what the large one waits for at another. Those that share a limit on requests
+/// are another: of that the large one needs no more than the others, but one in time. What shares nothing is a group of
+/// its own.
+pub(super) fn groups(spec: &ProviderSpec) -> Vec<Groups> {
+    let of_amount =
+        |unit| matches!(unit, Unit::Tokens | Unit::InputTokens | Unit::OutputTokens | Unit::Credits);
+    let tokens = sharing(spec, of_amount);
+    let requests = sharing(spec, |unit| unit == Unit::Requests);
+    tokens.into_iter().zip(requests).map(|(tokens, requests)| Groups { tokens, requests }).collect()
+}
+
+/// For each model the first one with which it shares a limit of such a unit.
+fn sharing(spec: &ProviderSpec, is_such: impl Fn(Unit) -> bool) -> Vec<usize> {
+    let is_such = |limit: &&Limit| is_such(limit.unit);
+    let shared: Vec<&Scope> = spec.limits.iter().filter(is_such).map(|limit| &limit.scope).collect();
     if shared.contains(&&Scope::Account) {
         return vec![0; spec.models.len()];
     }
@@ -46,10 +56,19 @@ mod tests {
     }
 
     #[test]
-    fn models_that_share_tokens_are_one_group() {
-        assert_eq!(groups(&spec(vec![limit(Scope::Account, Unit::Requests)])), [0, 1, 2, 3]);
-        assert_eq!(groups(&spec(vec![limit(Scope::Account, Unit::InputTokens)])), [0, 0, 0, 0]);
-        assert_eq!(groups(&spec(vec![limit(Scope::Pool("a".to_owned()), Unit::Tokens)])), [0, 1, 2, 1]);
-        assert_eq!(groups(&spec(vec![limit(Scope::Model, Unit::Tokens)])), [0, 1, 2, 3]);
+    fn models_that_share_a_limit_are_one_group() {
+        let of = |limits| {
+            let groups = groups(&spec(limits));
+            let tokens: Vec<usize> = groups.iter().map(|groups| groups.tokens).collect();
+            (tokens, groups.iter().map(|groups| groups.requests).collect::<Vec<usize>>())
+        };
+        let own = || vec![0, 1, 2, 3];
+        assert_eq!(of(vec![limit(Scope::Account, Unit::Requests)]), (own(), vec![0; 4]));
+        assert_eq!(of(vec![limit(Scope::Account, Unit::InputTokens)]), (vec![0; 4], own()));
+        assert_eq!(of(vec![limit(Scope::Account, Unit::Credits)]), (vec![0; 4], own()));
+        let pool = Scope::Pool("a".to_owned());
+        assert_eq!(of(vec![limit(pool.clone(), Unit::Tokens)]), (vec![0, 1, 2, 1], own()));
+        assert_eq!(of(vec![limit(pool, Unit::Requests)]), (own(), vec![0, 1, 2, 1]));
+        assert_eq!(of(vec![limit(Scope::Model, Unit::Tokens)]), (own(), own()));
     }
 }

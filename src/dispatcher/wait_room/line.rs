@@ -1,194 +1,121 @@
 //! The requests of one tenant that wait for one provider.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::entry::Entry;
-use super::floor::Floor;
-use super::provider_queue::Sight;
-use super::size::Size;
-use crate::domain::clock::Moment;
+use super::keyed::Keyed;
+use super::turns::Account;
+use crate::domain::bits::Bits;
 
-/// What a tenant's deficit gains at each of its turns, for each of its weight: the cost of the smallest request.
-/// Chosen: any larger quantum lets a tenant serve several requests in a row; what costs more waits for more turns.
-const QUANTUM: u64 = 1;
-
-/// A tenant's requests at one provider, first come first served, and its account in the deficit round robin.
+/// A tenant's requests at one provider, and its account in the deficit round robin.
 #[derive(Debug)]
 pub(super) struct Line {
-    weight: u32,
-    deficit: u64,
-    /// By the number of the request, which is the order of arrival.
-    spots: BTreeMap<u64, Spot>,
-    floor: Floor,
-    /// Up to here nobody can use what is left of this round: nothing but a new round or somebody's return changes it.
-    scanned: Option<u64>,
+    pub(super) account: Account,
+    classes: Bits,
+    by_class: Keyed<usize, SubLine>,
+}
+
+/// Who says what a provider may have room for.
+pub(super) trait Judge {
+    /// The first class from there on that is not known to be without room, of those.
+    fn next_open(&self, of: &Bits, from: usize) -> Option<usize>;
+
+    /// Whether there may be room for a member of that class.
+    fn may_fit(&mut self, class: usize) -> bool;
+
+    /// Whether there may be room for that member of the class.
+    fn fits(&mut self, class: usize, number: u64) -> bool;
+}
+
+/// Those of one class. Their numbers are the order of arrival.
+#[derive(Debug, Default)]
+struct SubLine {
+    numbers: BTreeSet<u64>,
+    /// Up to here nobody can use what is left, as of the look of that count.
+    looked_to: Option<u64>,
+    looked_in: u64,
     /// Of those up to there, the ones who have come back since.
     returned: BTreeSet<u64>,
 }
 
-/// One request's place in a line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Spot {
-    pub(super) size: Size,
-    pub(super) since: Moment,
-    /// The round in which the provider has refused it last.
-    pub(super) refused_in: Option<u64>,
-    /// The group of its best model here, and how much had been granted there by then.
-    pub(super) group: usize,
-    pub(super) granted_before: u64,
-    /// Grants to others there after it had been refused, over all rounds that ended while it was its tenant's oldest.
-    pub(super) passed_over: u64,
-}
-
-impl Spot {
-    fn new(size: Size, since: Moment) -> Self {
-        Self { size, since, refused_in: None, group: 0, granted_before: 0, passed_over: 0 }
-    }
-}
-
 impl Line {
-    pub(super) fn new(weight: u32) -> Self {
-        Self {
-            weight: weight.max(1),
-            deficit: 0,
-            spots: BTreeMap::new(),
-            floor: Floor::default(),
-            scanned: None,
-            returned: BTreeSet::new(),
-        }
-    }
-
-    pub(super) fn set_weight(&mut self, weight: u32) {
-        self.weight = weight.max(1);
+    pub(super) fn new(account: Account) -> Self {
+        Self { account, classes: Bits::default(), by_class: Keyed::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.spots.is_empty()
+        self.by_class.is_empty()
     }
 
-    pub(super) fn insert(&mut self, number: u64, size: Size, since: Moment) {
-        self.spots.insert(number, Spot::new(size, since));
-        self.floor.add(&size);
-        self.look_again_at(number);
+    pub(super) fn insert(&mut self, class: usize, number: u64) {
+        self.classes.insert(class);
+        let sub_line = self.by_class.entry(class).or_default();
+        sub_line.numbers.insert(number);
+        sub_line.look_again_at(number);
     }
 
-    pub(super) fn remove(&mut self, number: u64) {
-        self.spots.remove(&number);
-        self.returned.remove(&number);
-    }
-
-    pub(super) fn spot_mut(&mut self, number: u64) -> Option<&mut Spot> {
-        self.spots.get_mut(&number)
-    }
-
-    pub(super) fn spot(&self, number: u64) -> Option<&Spot> {
-        self.spots.get(&number)
-    }
-
-    /// The round ends, with so much granted in each group: whoever was refused in it has been passed over by what was
-    /// granted after that. Kept of the oldest alone.
-    pub(super) fn end_round(&mut self, round: u64, granted: &[u64]) {
-        if let Some(mut oldest) = self.spots.first_entry()
-            && oldest.get().refused_in == Some(round)
-        {
-            let spot = oldest.get_mut();
-            let passed = granted.get(spot.group).map_or(0, |now| now.saturating_sub(spot.granted_before));
-            spot.passed_over = spot.passed_over.saturating_add(passed);
+    pub(super) fn remove(&mut self, class: usize, number: u64) {
+        if let Some(sub_line) = self.by_class.get_mut(&class) {
+            sub_line.numbers.remove(&number);
+            sub_line.returned.remove(&number);
+            if sub_line.numbers.is_empty() {
+                self.by_class.remove(&class);
+                self.classes.remove(class);
+            }
         }
     }
 
-    /// Its oldest request.
-    pub(super) fn oldest(&self) -> Option<(u64, &Spot)> {
-        self.spots.first_key_value().map(|(number, spot)| (*number, spot))
-    }
-
-    /// The smallest sizes here.
-    pub(super) fn floor(&self) -> &Floor {
-        &self.floor
-    }
-
-    /// All of them may be eligible again.
-    pub(super) fn look_again(&mut self) {
-        self.scanned = None;
-        self.returned.clear();
-    }
-
     /// That one may be eligible again.
-    pub(super) fn look_again_at(&mut self, number: u64) {
-        if self.scanned.is_some_and(|scanned| scanned >= number) {
+    pub(super) fn look_again_at(&mut self, class: usize, number: u64) {
+        if let Some(sub_line) = self.by_class.get_mut(&class) {
+            sub_line.look_again_at(number);
+        }
+    }
+
+    /// The first request that fits, of the classes that may. Within one look, which is the `look`th, each that does not
+    /// fit is looked at once.
+    pub(super) fn first(&mut self, look: u64, judge: &mut impl Judge) -> Option<u64> {
+        let mut first: Option<u64> = None;
+        let mut next = judge.next_open(&self.classes, 0);
+        while let Some(class) = next {
+            if judge.may_fit(class)
+                && let Some(sub_line) = self.by_class.get_mut(&class)
+                && sub_line.numbers.first().is_some_and(|number| first.is_none_or(|first| *number < first))
+            {
+                let own = sub_line.first(look, |number| judge.fits(class, number));
+                first = first.into_iter().chain(own).min();
+            }
+            next = judge.next_open(&self.classes, class + 1);
+        }
+        first
+    }
+}
+
+impl SubLine {
+    fn look_again_at(&mut self, number: u64) {
+        if self.looked_to.is_some_and(|looked_to| looked_to >= number) {
             self.returned.insert(number);
         }
     }
 
-    /// The first request that can use what the provider may have, and what it costs. Over a whole round this looks at
-    /// each request once, and at none of a line whose smallest sizes have been refused.
-    pub(super) fn first<W>(
-        &mut self,
-        sight: &Sight<'_>,
-        entries: &HashMap<u64, Entry<W>>,
-    ) -> Option<(u64, u64)> {
-        let cost = |number: u64, spot: &Spot| {
-            // Most that cannot use it are too large, which their place says.
-            if !sight.may_fit(number, &spot.size) {
-                return None;
-            }
-            entries.get(&number).filter(|entry| sight.fits(number, spot, entry))?;
-            Some((number, spot.size.cost()))
-        };
-        if !self.floor.sizes().any(|size| sight.may_fit_one(size)) {
-            return None;
+    fn first(&mut self, look: u64, mut fits: impl FnMut(u64) -> bool) -> Option<u64> {
+        if self.looked_in != look {
+            (self.looked_in, self.looked_to) = (look, None);
+            self.returned.clear();
         }
         while let Some(number) = self.returned.first().copied() {
-            let first = self.spots.get(&number).and_then(|spot| cost(number, spot));
-            if first.is_some() {
-                return first;
+            if fits(number) {
+                return Some(number);
             }
             self.returned.remove(&number);
         }
-        let looked_to = self.scanned;
-        let from = looked_to.map_or(Unbounded, Excluded);
-        for (number, spot) in self.spots.range((from, Unbounded)) {
-            let first = cost(*number, spot);
-            if first.is_some() {
-                return first;
+        let from = self.looked_to.map_or(Unbounded, Excluded);
+        for number in self.numbers.range((from, Unbounded)) {
+            if fits(*number) {
+                return Some(*number);
             }
-            self.scanned = Some(*number);
-        }
-        // It has looked in vain: the sizes of those who have left are not to mislead it again.
-        if self.scanned != looked_to {
-            self.floor = Floor::of(self.spots.values().map(|spot| &spot.size));
+            self.looked_to = Some(*number);
         }
         None
-    }
-
-    pub(super) fn affords(&self, cost: u64) -> bool {
-        self.deficit >= cost
-    }
-
-    /// Its turn has come: where the deficit is too small for `cost` it grows by one quantum. One that is large enough
-    /// already, because what it was for was refused, does not grow, so that it stays bounded.
-    pub(super) fn visit(&mut self, cost: u64) {
-        if !self.affords(cost) {
-            self.gain(1);
-        }
-    }
-
-    /// So many turns at once.
-    pub(super) fn gain(&mut self, turns: u64) {
-        self.deficit = self.deficit.saturating_add(self.quantum().saturating_mul(turns));
-    }
-
-    /// How many turns are missing until `cost` can be afforded.
-    pub(super) fn turns_short(&self, cost: u64) -> u64 {
-        cost.saturating_sub(self.deficit).div_ceil(self.quantum())
-    }
-
-    pub(super) fn charge(&mut self, cost: u64) {
-        self.deficit = self.deficit.saturating_sub(cost);
-    }
-
-    fn quantum(&self) -> u64 {
-        QUANTUM.saturating_mul(u64::from(self.weight))
     }
 }

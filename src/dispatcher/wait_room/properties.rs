@@ -153,11 +153,11 @@ proptest! {
     #[test]
     fn weights_are_kept_under_saturation(
         weights in (1..6_u32, 1..6_u32),
-        tokens in (2_000..4_000_u64, 2_000..4_000_u64),
-        step in 300_000..400_000_u64,
+        tokens in (1_000..9_000_u64, 1_000..9_000_u64),
+        step in 50_000..400_000_u64,
     ) {
         let mut world = World::new(&[0], 100_000);
-        for _ in 0..200 {
+        for _ in 0..400 {
             world.arrive(0, weights.0, tokens.0, &[0]);
             world.arrive(1, weights.1, tokens.1, &[0]);
         }
@@ -175,8 +175,8 @@ proptest! {
         }
         let wanted = f64::from(weights.0) / f64::from(weights.1);
         let got = served[0] as f64 / served[1].max(1) as f64;
-        // What is left of a step, too little for the larger request, may go to the smaller one.
-        prop_assert!((got / wanted - 1.0).abs() <= 0.1, "{got} for {wanted}: {served:?}");
+        // What is left of a step, too little for the larger request, goes to the smaller one, who pays for it later.
+        prop_assert!((got / wanted - 1.0).abs() <= 0.05, "{got} for {wanted}: {served:?}");
     }
 
     #[test]

@@ -1,35 +1,39 @@
 //! Those who wait for one provider, and whose turn it is.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound::{Excluded, Unbounded};
+use std::collections::hash_map;
 use std::time::Duration;
 
+use super::classes::Classes;
 use super::entry::Entry;
-use super::floor::Floor;
-use super::line::{Line, Spot};
-use super::refusals::{Refusals, Shut};
+use super::keyed::Keyed;
+use super::line::{Judge, Line};
+use super::passed_over::{Granted, PassedOver, Refused};
+use super::refusals::Shut;
+use super::sight::{Groups, Model, Reserved, Sight};
 use super::size::Size;
+use super::turns::{Account, Turns};
+use crate::domain::bits::Bits;
 use crate::domain::clock::Moment;
 use crate::domain::ids::TenantId;
 use crate::quota::ModelIndex;
+use crate::routing::Target;
 
 /// An offer that is not decided after this long is joined by another: a slow ledger, or a worker that stands still,
 /// must not keep the room from everybody. Chosen: far longer than a ledger's call takes.
 const OFFER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A request that was refused for its size is passed over by so many others, or for so long, and then what comes
-/// free is kept for it. Chosen: a quarter of the usual wait of 20 s leaves it three quarters to be served in; sixteen
-/// grants are about that at the 30 to 60 requests a minute of the shipped catalogue (2026-11-22), and sooner at more.
-const PASSED_OVER_MAX: u64 = 16;
-const PASSED_OVER_FOR: Duration = Duration::from_secs(5);
-
 /// The queue of one provider: a line for each tenant, served by deficit round robin.
 ///
 /// A *round* lasts from one event that may have freed something to the next. Within it everything is offered one by
 /// one, and what is refused stays refused for whatever asks for as much or more; then the round is over.
+///
+/// Nothing here walks over all who wait, nor over all lines for each offer: whoever was looked at in vain is not looked
+/// at again in the same round, and requests of a class without room are not looked at.
 #[derive(Debug)]
 pub(super) struct ProviderQueue {
     round: u64,
+    /// Counts what makes those who were looked at in vain worth another look.
+    look: u64,
     /// Whether nothing has been offered in this round yet.
     is_fresh: bool,
     /// Whether nobody who waits can use what is left of this round.
@@ -37,22 +41,14 @@ pub(super) struct ProviderQueue {
     /// When the next round begins by itself.
     next_look: Moment,
     models: Vec<Model>,
-    /// Grants so far, by group of models.
-    granted: Vec<u64>,
-    lines: BTreeMap<TenantId, Line>,
-    /// The smallest sizes of all lines.
-    floor: Floor,
-    /// Whose turn it is.
-    turn: Option<TenantId>,
+    granted: Granted,
+    classes: Classes,
+    lines: Keyed<TenantId, Line>,
+    turns: Turns,
+    passed_over: PassedOver,
+    waiting: usize,
     offer: Option<Offer>,
     reserved: Option<Reserved>,
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    refusals: Refusals,
-    waiting: usize,
-    group: usize,
 }
 
 /// The offer that is outstanding.
@@ -60,63 +56,6 @@ struct Model {
 struct Offer {
     number: u64,
     since: Moment,
-}
-
-/// What comes free in `group` is kept for that request.
-#[derive(Clone, Copy, Debug)]
-struct Reserved {
-    number: u64,
-    group: usize,
-}
-
-/// What decides whether a request can use what the provider may have.
-pub(super) struct Sight<'a> {
-    provider: usize,
-    round: u64,
-    models: &'a [Model],
-    reserved: Option<Reserved>,
-}
-
-impl Sight<'_> {
-    pub(super) fn fits<W>(&self, number: u64, spot: &Spot, entry: &Entry<W>) -> bool {
-        entry.is_waiting()
-            && spot.refused_in != Some(self.round)
-            && self.open_models(number, entry).next().is_some()
-    }
-
-    /// Whether some model may have room for so much; for the one that room is kept for, if it is that one.
-    pub(super) fn may_fit(&self, number: u64, size: &Size) -> bool {
-        self.may_fit_at(size, |group| {
-            self.reserved.is_none_or(|kept| kept.group != group || kept.number == number)
-        })
-    }
-
-    /// Whether some model may have room for so much that is kept for nobody.
-    pub(super) fn may_fit_one(&self, size: &Size) -> bool {
-        self.may_fit_at(size, |group| self.reserved.is_none_or(|kept| kept.group != group))
-    }
-
-    fn may_fit_at(&self, size: &Size, is_open: impl Fn(usize) -> bool) -> bool {
-        let may_fit = |model: &Model| {
-            model.waiting > 0 && is_open(model.group) && model.refusals.covering(size).is_none()
-        };
-        self.models.iter().any(may_fit)
-    }
-
-    /// Those of its models here that may have room for it.
-    fn open_models<'a, W>(
-        &'a self,
-        number: u64,
-        entry: &'a Entry<W>,
-    ) -> impl Iterator<Item = ModelIndex> + 'a {
-        entry.candidates().at(self.provider).filter(move |index| {
-            self.models.get(index.0).is_some_and(|model| {
-                let is_kept =
-                    self.reserved.is_some_and(|kept| kept.group == model.group && kept.number != number);
-                !is_kept && model.refusals.covering(&entry.size).is_none()
-            })
-        })
-    }
 }
 
 /// What a request at the door finds at one model.
@@ -131,41 +70,63 @@ pub(super) enum AtModel {
 }
 
 impl ProviderQueue {
-    /// `groups` names the group of each model.
-    pub(super) fn new(groups: &[usize]) -> Self {
-        let model = |group: &usize| Model { group: *group, ..Model::default() };
+    /// `groups` says of each model what it draws on together with others.
+    pub(super) fn new(groups: &[Groups]) -> Self {
+        let model = |groups: &Groups| Model { groups: *groups, ..Model::default() };
         Self {
             round: 0,
+            look: 0,
             is_fresh: true,
             is_over: false,
             next_look: Moment::NEVER,
             models: groups.iter().map(model).collect(),
-            granted: vec![0; groups.len()],
-            lines: BTreeMap::new(),
-            floor: Floor::default(),
-            turn: None,
+            granted: Granted::new(groups),
+            classes: Classes::default(),
+            lines: Keyed::default(),
+            turns: Turns::default(),
+            passed_over: PassedOver::default(),
+            waiting: 0,
             offer: None,
             reserved: None,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.waiting == 0
+    }
+
+    pub(super) fn round(&self) -> u64 {
+        self.round
     }
 
     /// Catches up with the round that the gauges tell: what was refused before may be granted now.
     pub(super) fn enter(&mut self, round: u64, now: Moment) {
-        if round != self.round {
-            for line in self.lines.values_mut() {
-                line.end_round(self.round, &self.granted);
-            }
-            self.round = round;
-            self.is_fresh = true;
-            self.models.iter_mut().for_each(|model| model.refusals.end_round(now));
-            let ends = self.models.iter().map(|model| model.refusals.next_end());
-            self.next_look = ends.min().unwrap_or(Moment::NEVER);
-            self.look_again();
+        if round == self.round {
+            return;
         }
+        self.passed_over.end_round(&self.granted);
+        self.round = round;
+        self.is_fresh = true;
+        self.next_look = Moment::NEVER;
+        for model in &mut self.models {
+            model.was_short = model.refusals.has_any();
+            model.refusals.end_round(now);
+            self.next_look = self.next_look.min(model.refusals.next_end());
+        }
+        if let Some(kept) = self.reserved {
+            let is_tight = kept.is_tight || self.are_requests_short(kept.groups);
+            self.reserved = Some(Reserved { is_tight, ..kept });
+        }
+        self.look_again();
+    }
+
+    /// Whether others, who share no more than a limit on requests with that group, were refused in the last round.
+    fn are_requests_short(&self, groups: Groups) -> bool {
+        self.models.iter().any(|model| {
+            let shares_requests_alone =
+                model.groups.tokens != groups.tokens && model.groups.requests == groups.requests;
+            shares_requests_alone && model.was_short
+        })
     }
 
     /// Whether refusals of this round have ended by now.
@@ -181,24 +142,42 @@ impl ProviderQueue {
         if self.is_empty() { Moment::NEVER } else { self.next_look.min(undecided) }
     }
 
-    pub(super) fn join<W>(&mut self, provider: usize, number: u64, weight: u32, entry: &Entry<W>) {
-        self.count(provider, entry, |waiting| waiting.saturating_add(1));
-        let line = self.lines.entry(entry.tenant).or_insert_with(|| Line::new(weight));
-        line.set_weight(weight);
-        line.insert(number, entry.size, entry.since);
-        self.floor.add(&entry.size);
+    /// Takes a request in; its class here.
+    pub(super) fn join<W>(&mut self, provider: usize, number: u64, weight: u32, entry: &Entry<W>) -> usize {
+        let (class, is_new) = self.classes.join(entry.candidates().at(provider), &entry.size);
+        if is_new {
+            self.count(class, |classes| classes.saturating_add(1));
+        }
+        let round = self.turns.round();
+        let line = match self.lines.entry(entry.tenant) {
+            hash_map::Entry::Occupied(line) => line.into_mut(),
+            hash_map::Entry::Vacant(vacant) => vacant.insert(Line::new(Account::new(weight, round))),
+        };
+        line.account.set_weight(weight);
+        line.insert(class, number);
+        self.turns.enter((line.account.round(), entry.tenant));
+        self.waiting += 1;
         self.is_over = false;
+        class
     }
 
-    /// Takes a request out; whether others may now have what was offered to it or kept for it.
-    pub(super) fn leave<W>(&mut self, provider: usize, number: u64, entry: &Entry<W>) -> bool {
-        self.count(provider, entry, |waiting| waiting.saturating_sub(1));
-        if let Some(line) = self.lines.get_mut(&entry.tenant) {
-            line.remove(number);
-            if line.is_empty() {
-                self.lines.remove(&entry.tenant);
+    /// Takes a request of that class out; whether others may now have what was offered to it or kept for it.
+    pub(super) fn leave(&mut self, class: usize, number: u64, tenant: TenantId) -> bool {
+        if let Some(line) = self.lines.get_mut(&tenant) {
+            line.remove(class, number);
+            if line.is_empty() && !self.turns.rest((line.account.round(), tenant)) {
+                self.lines.remove(&tenant);
             }
         }
+        while let Some(rested) = self.turns.rested() {
+            self.lines.remove(&rested);
+        }
+        if self.classes.is_last(class) {
+            self.count(class, |classes| classes.saturating_sub(1));
+        }
+        self.classes.leave(class);
+        self.waiting = self.waiting.saturating_sub(1);
+        self.passed_over.leave(number);
         let was_offered = self.withdraw(number);
         let was_kept_for = self.reserved.is_some_and(|kept| kept.number == number);
         if was_kept_for {
@@ -208,10 +187,10 @@ impl ProviderQueue {
         was_offered || was_kept_for
     }
 
-    fn count<W>(&mut self, provider: usize, entry: &Entry<W>, change: impl Fn(usize) -> usize) {
-        for index in entry.candidates().at(provider) {
+    fn count(&mut self, class: usize, change: impl Fn(usize) -> usize) {
+        for index in self.classes.models(class) {
             if let Some(model) = self.models.get_mut(index.0) {
-                model.waiting = change(model.waiting);
+                model.classes = change(model.classes);
             }
         }
     }
@@ -225,13 +204,17 @@ impl ProviderQueue {
         was_offered
     }
 
-    /// That request waits on, and may be eligible here.
-    pub(super) fn returned<W>(&mut self, provider: usize, number: u64, entry: &Entry<W>) {
-        let sight = Sight { provider, round: self.round, models: &self.models, reserved: self.reserved };
-        if let Some(line) = self.lines.get_mut(&entry.tenant)
-            && line.spot(number).is_some_and(|spot| sight.fits(number, spot, entry))
+    /// That request of that class waits on, and may be eligible here.
+    pub(super) fn returned(&mut self, class: usize, number: u64, tenant: TenantId) {
+        let may_be_kept_for = self.reserved.is_some_and(|kept| kept.number == number);
+        if self.passed_over.is_refused_in(number, self.round)
+            || (self.classes.is_shut(class) && !may_be_kept_for)
         {
-            line.look_again_at(number);
+            return;
+        }
+        if let Some(line) = self.lines.get_mut(&tenant) {
+            line.look_again_at(class, number);
+            self.turns.look_again_at((line.account.round(), tenant));
             self.is_over = false;
         }
     }
@@ -239,6 +222,7 @@ impl ProviderQueue {
     /// The model has refused a request of that size in this round.
     pub(super) fn note_refusal(&mut self, model: ModelIndex, size: Size, shut: Shut) {
         self.next_look = self.next_look.min(shut.until);
+        self.classes.change();
         if let Some(model) = self.models.get_mut(model.0) {
             model.refusals.note(size, shut);
         }
@@ -247,27 +231,34 @@ impl ProviderQueue {
     /// The provider has nothing for that request in this round.
     pub(super) fn note_refused<W>(&mut self, provider: usize, number: u64, entry: &Entry<W>) {
         let best = entry.candidates().at(provider).next();
-        let group = best.and_then(|index| self.models.get(index.0)).map_or(0, |model| model.group);
-        let spot = self.lines.get_mut(&entry.tenant).and_then(|line| line.spot_mut(number));
-        if let Some(spot) = spot {
-            spot.refused_in = Some(self.round);
-            spot.group = group;
-            spot.granted_before = self.granted.get(group).copied().unwrap_or_default();
+        let model = best.and_then(|index| self.models.get(index.0));
+        let Some((groups, shut)) = model.map(|model| (model.groups, model.refusals.covering(&entry.size)))
+        else {
+            return;
+        };
+        let granted_before = self.granted.of(groups);
+        let until = shut.map_or(Moment::NEVER, |shut| shut.until);
+        let refused = Refused { round: self.round, until, groups, granted_before, since: entry.since };
+        self.passed_over.note(number, refused);
+        if let Some(kept) = self.reserved.as_mut().filter(|kept| kept.number == number) {
+            kept.until = until;
+            self.look_again();
         }
     }
 
     /// The request that was offered room has taken it, at that model.
     pub(super) fn note_granted<W>(&mut self, model: ModelIndex, entry: &Entry<W>) {
         if let Some(line) = self.lines.get_mut(&entry.tenant) {
-            line.charge(entry.size.cost());
+            let then = (line.account.round(), entry.tenant);
+            line.account.charge(entry.size.cost(), self.turns.round());
+            self.turns.serve(then, (line.account.round(), entry.tenant));
         }
         self.count_grant(model);
     }
 
     fn count_grant(&mut self, model: ModelIndex) {
-        let group = self.models.get(model.0).map(|model| model.group);
-        if let Some(granted) = group.and_then(|group| self.granted.get_mut(group)) {
-            *granted = granted.saturating_add(1);
+        if let Some(model) = self.models.get(model.0) {
+            self.granted.count(model.groups);
         }
     }
 
@@ -275,11 +266,11 @@ impl ProviderQueue {
     /// it asks for, counts as granted: whoever is refused for its size is passed over by it.
     pub(super) fn at_door(&mut self, index: ModelIndex, size: &Size, now: Moment) -> AtModel {
         let Some(model) = self.models.get(index.0) else { return AtModel::Free };
-        let is_kept = self.reserved.is_some_and(|kept| kept.group == model.group);
+        let is_kept = self.reserved.is_some_and(|kept| kept.keeps(model.groups, now));
         match model.refusals.covering(size) {
             Some(shut) if shut.until > now => return AtModel::Shut(shut),
             _ if is_kept => return AtModel::Behind,
-            _ if model.waiting == 0 => return AtModel::Free,
+            _ if model.classes == 0 => return AtModel::Free,
             _ => {}
         }
         if !self.is_over || self.is_due(now) {
@@ -298,87 +289,57 @@ impl ProviderQueue {
     pub(super) fn next_offer<W>(
         &mut self,
         provider: usize,
-        entries: &HashMap<u64, Entry<W>>,
+        entries: &Keyed<u64, Entry<W>>,
         now: Moment,
-    ) -> Option<(u64, Vec<ModelIndex>)> {
+    ) -> Option<(u64, Vec<Target>)> {
         let is_undecided = self.offer.is_some_and(|offer| now < offer.since + OFFER_PATIENCE);
         if self.is_over || is_undecided {
             return None;
         }
-        // It looks at every tenant: once a round is enough.
         if std::mem::take(&mut self.is_fresh) {
             self.keep_for_the_passed_over(now);
         }
-        let number = self.reserved_now(provider, entries).or_else(|| self.choose(provider, entries));
+        let sight = Sight {
+            provider,
+            round: self.round,
+            now,
+            models: &self.models,
+            passed_over: &self.passed_over,
+            reserved: self.reserved,
+        };
+        let fits = |number: &u64| entries.get(number).is_some_and(|entry| sight.fits(*number, entry));
+        let number = self.reserved.map(|kept| kept.number).filter(fits);
+        let number = number.or_else(|| {
+            let mut look = Look { classes: &mut self.classes, sight: &sight, entries };
+            choose(&mut self.turns, &mut self.lines, self.look, &mut look)
+        });
         let Some(number) = number else {
             self.is_over = true;
             return None;
         };
         self.offer = Some(Offer { number, since: now });
-        let sight = Sight { provider, round: self.round, models: &self.models, reserved: self.reserved };
-        let models = entries.get(&number).map(|entry| sight.open_models(number, entry).collect());
-        Some((number, models.unwrap_or_default()))
-    }
-
-    /// The request that room is kept for, when this round may have enough.
-    fn reserved_now<W>(&self, provider: usize, entries: &HashMap<u64, Entry<W>>) -> Option<u64> {
-        let number = self.reserved?.number;
         let entry = entries.get(&number)?;
-        let spot = self.lines.get(&entry.tenant)?.spot(number)?;
-        let sight = Sight { provider, round: self.round, models: &self.models, reserved: self.reserved };
-        sight.fits(number, spot, entry).then_some(number)
-    }
-
-    /// Deficit round robin over the tenants who have somebody eligible. Whose turn it is goes on while its deficit
-    /// lasts; who has nobody eligible is skipped and gains nothing.
-    fn choose<W>(&mut self, provider: usize, entries: &HashMap<u64, Entry<W>>) -> Option<u64> {
-        let sight = Sight { provider, round: self.round, models: &self.models, reserved: self.reserved };
-        if !self.floor.sizes().any(|size| sight.may_fit_one(size)) {
-            return None;
-        }
-        if let Some(line) = self.turn.and_then(|tenant| self.lines.get_mut(&tenant))
-            && let Some((number, cost)) = line.first(&sight, entries)
-            && line.affords(cost)
-        {
-            return Some(number);
-        }
-        let visits = self.lines.len();
-        match go_round(&mut self.lines, &mut self.turn, visits, |line| line.first(&sight, entries)) {
-            Ok(number) => Some(number),
-            Err(None) => {
-                // It has looked in vain: the sizes of those who have left are not to mislead it again.
-                self.floor = Floor::of(self.lines.values().flat_map(|line| line.floor().sizes()));
-                None
-            }
-            Err(Some(turns_short)) => {
-                // What costs much would take many rounds: all of them but the last at once.
-                for line in self.lines.values_mut() {
-                    if line.first(&sight, entries).is_some() {
-                        line.gain(turns_short.saturating_sub(1));
-                    }
-                }
-                go_round(&mut self.lines, &mut self.turn, visits, |line| line.first(&sight, entries)).ok()
-            }
-        }
+        let mut targets = Vec::with_capacity(entry.candidates().at(provider).count());
+        targets.extend(sight.open_models(number, entry).map(|model| Target { provider, model }));
+        Some((number, targets))
     }
 
     /// Keeps what comes free for the oldest request that was passed over for too long, one at a time.
     fn keep_for_the_passed_over(&mut self, now: Moment) {
-        if self.reserved.is_some() {
-            return;
+        if self.reserved.is_none()
+            && let Some((number, Refused { groups, until, .. })) = self.passed_over.oldest(now)
+        {
+            let is_tight = self.are_requests_short(groups);
+            self.reserved = Some(Reserved { number, groups, until, is_tight });
+            self.look_again();
         }
-        let is_passed_over = |(_, spot): &(u64, &Spot)| {
-            let is_late = now.saturating_since(spot.since) >= PASSED_OVER_FOR;
-            spot.passed_over >= PASSED_OVER_MAX || (spot.passed_over > 0 && is_late)
-        };
-        let oldest = self.lines.values().filter_map(Line::oldest).filter(is_passed_over);
-        let number_and_group = oldest.map(|(number, spot)| (number, spot.group)).min();
-        self.reserved = number_and_group.map(|(number, group)| Reserved { number, group });
     }
 
     fn look_again(&mut self) {
         self.is_over = false;
-        self.lines.values_mut().for_each(Line::look_again);
+        self.look += 1;
+        self.turns.look_again();
+        self.classes.reopen();
     }
 
     #[cfg(test)]
@@ -397,35 +358,43 @@ impl ProviderQueue {
     }
 }
 
-/// Visits so many tenants after the one whose turn it was, until one can afford what it asks for.
-///
-/// # Errors
-/// When none can: the fewest further turns that one of them needs, or `None` when nobody asks for anything.
-fn go_round(
-    lines: &mut BTreeMap<TenantId, Line>,
-    turn: &mut Option<TenantId>,
-    visits: usize,
-    mut first: impl FnMut(&mut Line) -> Option<(u64, u64)>,
-) -> Result<u64, Option<u64>> {
-    let mut turns_short: Option<u64> = None;
-    let mut tenant = *turn;
-    for _ in 0..visits {
-        let Some(next) = tenant_after(lines, tenant) else { break };
-        tenant = Some(next);
-        let Some(line) = lines.get_mut(&next) else { break };
-        let Some((number, cost)) = first(line) else { continue };
-        line.visit(cost);
-        if line.affords(cost) {
-            *turn = tenant;
-            return Ok(number);
-        }
-        let short = line.turns_short(cost);
-        turns_short = Some(turns_short.map_or(short, |fewest| fewest.min(short)));
-    }
-    Err(turns_short)
+/// A look at those who wait.
+struct Look<'a, W> {
+    classes: &'a mut Classes,
+    sight: &'a Sight<'a>,
+    entries: &'a Keyed<u64, Entry<W>>,
 }
 
-fn tenant_after(lines: &BTreeMap<TenantId, Line>, tenant: Option<TenantId>) -> Option<TenantId> {
-    let later = tenant.and_then(|tenant| lines.range((Excluded(tenant), Unbounded)).next());
-    later.or_else(|| lines.first_key_value()).map(|(tenant, _)| *tenant)
+impl<W> Judge for Look<'_, W> {
+    fn next_open(&self, of: &Bits, from: usize) -> Option<usize> {
+        self.classes.next_open(of, from)
+    }
+
+    fn may_fit(&mut self, class: usize) -> bool {
+        self.classes.may_fit(class, |model, size| self.sight.is_open(model, size))
+    }
+
+    fn fits(&mut self, class: usize, number: u64) -> bool {
+        let Some(entry) = self.entries.get(&number).filter(|entry| entry.is_waiting()) else { return false };
+        self.classes.fits(class, &entry.size, |model, size| self.sight.is_open(model, size))
+            && !self.sight.is_refused(number)
+    }
+}
+
+/// Deficit round robin over the tenants who have somebody eligible; who has nobody is skipped.
+fn choose<W>(
+    turns: &mut Turns,
+    lines: &mut Keyed<TenantId, Line>,
+    count: u64,
+    look: &mut Look<'_, W>,
+) -> Option<u64> {
+    while !look.classes.are_shut() {
+        let turn = turns.current()?;
+        let first = lines.get_mut(&turn.1).and_then(|line| line.first(count, look));
+        if first.is_some() {
+            return first;
+        }
+        turns.pass(turn);
+    }
+    None
 }

@@ -1,17 +1,22 @@
 //! Everybody who waits, and what every event means to them; pure.
 
-use std::collections::{BTreeSet, HashMap};
+mod ends;
+
+use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::apart::ApartLines;
 use super::arrival::{Arrival, Notice, Over};
 use super::entry::{Candidates, Entry, State};
 use super::gauges::Gauges;
+use super::keyed::Keyed;
 use super::pace::Pace;
 use super::places::Places;
 use super::provider_queue::{AtModel, ProviderQueue};
 use super::refusals::{Cause, Shut};
+use super::sight::Groups;
 use super::size::Size;
 use super::snapshot::WaitRoomSnapshot;
 use crate::dispatcher::course::LOOK;
@@ -27,30 +32,33 @@ const SHUT_MIN: Duration = Duration::from_millis(5);
 /// The queue of the whole process; `W` wakes a waiting request. Every method that may wake somebody says whom in
 /// `wakes`; nobody is woken twice without having come back between.
 #[derive(Debug)]
-pub(super) struct FairQueue<W> {
+pub struct FairQueue<W> {
     providers: Vec<ProviderQueue>,
-    entries: HashMap<u64, Entry<W>>,
+    entries: Keyed<u64, Entry<W>>,
     deadlines: BTreeSet<(Moment, u64)>,
     /// How many may wait, and of whom.
     shares: Shares,
     places: Places,
+    apart: ApartLines<W>,
     gauges: Arc<Gauges>,
     next_number: u64,
     pace: Pace,
     offers_made: u64,
     offers_taken: u64,
+    /// Memory for a moment, so that an offer need not ask for any.
+    providers_of_one: Vec<usize>,
 }
 
 /// Somebody to be woken, and why.
 #[derive(Debug)]
-pub(super) struct Wake<W> {
-    pub(super) waker: W,
-    pub(super) notice: Notice,
+pub struct Wake<W> {
+    pub waker: W,
+    pub notice: Notice,
 }
 
 /// What a new request finds at a candidate before it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dispatcher) enum Door {
+pub enum Door {
     /// It may ask; what it is told is said in this round.
     Free { round: u64 },
     /// It would be refused until then.
@@ -61,7 +69,7 @@ pub(in crate::dispatcher) enum Door {
 
 /// Why a request does not wait on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dispatcher) enum NoSeat {
+pub enum NoSeat {
     /// It has waited long enough, or its tenant has too many waiting.
     Over(Over),
     /// No candidate will have room for it in time: the earliest instant of those that are full, and of those that are
@@ -70,24 +78,26 @@ pub(in crate::dispatcher) enum NoSeat {
 }
 
 impl<W> FairQueue<W> {
-    /// `layout` names the group of each model of each provider, `max` bounds how many may wait.
-    pub(super) fn new(layout: &[Vec<usize>], max: usize, gauges: Arc<Gauges>) -> Self {
+    /// `layout` says of each model of each provider what it shares with others, `max` bounds how many may wait.
+    pub fn new(layout: &[Vec<Groups>], max: usize, gauges: Arc<Gauges>) -> Self {
         Self {
             providers: layout.iter().map(|groups| ProviderQueue::new(groups)).collect(),
-            entries: HashMap::new(),
+            entries: Keyed::default(),
             deadlines: BTreeSet::new(),
             shares: Shares::new(max),
             places: Places::default(),
+            apart: ApartLines::default(),
             gauges,
             next_number: 0,
             pace: Pace::default(),
             offers_made: 0,
             offers_taken: 0,
+            providers_of_one: Vec::new(),
         }
     }
 
     /// What a new request of that size finds at `target`.
-    pub(super) fn at_door(&mut self, now: Moment, target: Target, size: &Size) -> Door {
+    pub fn at_door(&mut self, now: Moment, target: Target, size: &Size) -> Door {
         let round = self.enter(target.provider, now);
         let Some(queue) = self.providers.get_mut(target.provider) else { return Door::Free { round } };
         match queue.at_door(target.model, size, now) {
@@ -101,7 +111,7 @@ impl<W> FairQueue<W> {
     ///
     /// # Errors
     /// [`Over`] when there is no place for one of its tenant.
-    pub(super) fn park(
+    pub fn park(
         &mut self,
         now: Moment,
         arrival: Arrival,
@@ -113,14 +123,8 @@ impl<W> FairQueue<W> {
         let number = number.filter(|number| !self.entries.contains_key(number)).unwrap_or(self.next_number);
         self.next_number = self.next_number.max(number.saturating_add(1));
         let candidates = Candidates::new(declined.iter().map(|declined| declined.target));
-        let entry = Entry::new((tenant, size), (now, deadline), candidates, waker);
-        for provider in entry.candidates().providers() {
-            // Counted first, the round looked at then: see `Gauges`.
-            self.gauges.came(provider);
-            if let Some(queue) = self.providers.get_mut(provider) {
-                queue.join(provider, number, weight, &entry);
-            }
-        }
+        let mut entry = Entry::new((tenant, size), (now, deadline), candidates, waker);
+        self.join(number, weight, &mut entry);
         self.places.add(tenant, weight, number);
         self.deadlines.insert((deadline, number));
         self.entries.insert(number, entry);
@@ -129,11 +133,23 @@ impl<W> FairQueue<W> {
         Ok(number)
     }
 
+    /// Puts a request into the lines of all its candidates.
+    fn join(&mut self, number: u64, weight: u32, entry: &mut Entry<W>) {
+        let mut classes = Vec::new();
+        for provider in entry.candidates().providers() {
+            // Counted first, the round looked at then: see `Gauges`.
+            self.gauges.came(provider);
+            let queue = self.providers.get_mut(provider);
+            classes.push(queue.map_or(0, |queue| queue.join(provider, number, weight, entry)));
+        }
+        entry.set_classes(classes);
+    }
+
     /// Takes back a request whose offer was refused, to its old place.
     ///
     /// # Errors
     /// [`NoSeat`] when it does not wait on; it is gone then.
-    pub(super) fn back(
+    pub fn back(
         &mut self,
         now: Moment,
         (number, declined): (u64, &[Declined]),
@@ -164,9 +180,9 @@ impl<W> FairQueue<W> {
         }
         self.deadlines.insert((deadline, number));
         if let Some(entry) = self.entries.get(&number) {
-            for provider in entry.candidates().providers() {
+            for (provider, class) in entry.places() {
                 if let Some(queue) = self.providers.get_mut(provider) {
-                    queue.returned(provider, number, entry);
+                    queue.returned(class, number, entry.tenant);
                 }
             }
         }
@@ -175,7 +191,7 @@ impl<W> FairQueue<W> {
     }
 
     /// The room that a request was offered is really its own: it has left the queue.
-    pub(super) fn granted(&mut self, now: Moment, number: u64, model: ModelIndex, wakes: &mut Vec<Wake<W>>) {
+    pub fn granted(&mut self, now: Moment, number: u64, model: ModelIndex, wakes: &mut Vec<Wake<W>>) {
         let Some(entry) = self.entries.get(&number) else { return };
         if let State::Offered { provider } = entry.state
             && let Some(queue) = self.providers.get_mut(provider)
@@ -187,22 +203,34 @@ impl<W> FairQueue<W> {
         self.remove(now, number, wakes);
     }
 
-    /// A request waits for its tenant's own limits: it counts among those who wait, and stands in no line.
+    /// A request waits for its tenant's own limits: it counts among those who wait, and stands in no provider's line.
+    /// Answers its number, and whether it is its tenant's first there; else `waker` is told when it is.
     ///
     /// # Errors
     /// [`Over`] when there is no place for one of its tenant.
     pub(super) fn sit_apart(
         &mut self,
         now: Moment,
-        (tenant, weight): (TenantId, u32),
+        (tenant, weight, number): (TenantId, u32, Option<u64>),
+        waker: W,
         wakes: &mut Vec<Wake<W>>,
-    ) -> Result<(), Over> {
-        self.admit(now, tenant, weight, wakes)
+    ) -> Result<(u64, bool), Over> {
+        self.admit(now, tenant, weight, wakes)?;
+        let number = number.unwrap_or(self.next_number);
+        self.next_number = self.next_number.max(number.saturating_add(1));
+        Ok((number, self.apart.join(tenant, number, waker)))
     }
 
-    /// One that sat apart does not any more.
-    pub(super) fn stand_up(&mut self, tenant: TenantId) {
+    /// Whether somebody of that tenant, who came before, waits for its own limits.
+    pub(super) fn is_behind_apart(&self, tenant: TenantId, number: Option<u64>) -> bool {
+        self.apart.is_behind(tenant, number)
+    }
+
+    /// One that sat apart does not any more; the next of its tenant may ask.
+    pub(super) fn stand_up(&mut self, tenant: TenantId, number: u64, wakes: &mut Vec<Wake<W>>) {
         self.shares.give_back(tenant);
+        let next = self.apart.leave(tenant, number);
+        wakes.extend(next.map(|waker| Wake { waker, notice: Notice::First }));
     }
 
     /// A request is over: its client has left, or it was answered otherwise.
@@ -211,12 +239,12 @@ impl<W> FairQueue<W> {
     }
 
     /// That provider may have room that it had not; the gauges have been advanced.
-    pub(super) fn freed(&mut self, now: Moment, provider: usize, wakes: &mut Vec<Wake<W>>) {
+    pub fn freed(&mut self, now: Moment, provider: usize, wakes: &mut Vec<Wake<W>>) {
         self.offer(now, provider, wakes);
     }
 
     /// Does what is due: ends waits, begins rounds.
-    pub(super) fn tick(&mut self, now: Moment, wakes: &mut Vec<Wake<W>>) {
+    pub fn tick(&mut self, now: Moment, wakes: &mut Vec<Wake<W>>) {
         while let Some((deadline, number)) = self.deadlines.pop_first() {
             if deadline > now {
                 self.deadlines.insert((deadline, number));
@@ -284,12 +312,18 @@ impl<W> FairQueue<W> {
         let is_away = |declined: &Declined| matches!(declined.said, Some(Said::LedgerAway { .. }));
         entry.is_ledger_away = declined.iter().any(is_away);
         for provider in entry.candidates().providers() {
-            let round = self.gauges.round(provider);
+            let queue = self.providers.get_mut(provider);
+            queue.into_iter().for_each(|queue| queue.enter(self.gauges.round(provider), now));
+        }
+        let mut declined = declined.to_vec();
+        // Stable: what a provider has said stays in its order.
+        declined.sort_by_key(|declined| declined.target.provider);
+        for said_here in declined.chunk_by(|one, next| one.target.provider == next.target.provider) {
+            let Some(provider) = said_here.first().map(|declined| declined.target.provider) else { continue };
             let Some(queue) = self.providers.get_mut(provider) else { continue };
-            queue.enter(round, now);
-            let here = || declined.iter().filter(|declined| declined.target.provider == provider);
-            let mut has_said_all = here().next().is_some();
-            for Declined { target, said } in here() {
+            let round = queue.round();
+            let mut has_said_all = true;
+            for Declined { target, said } in said_here {
                 let (until, cause) = match *said {
                     Some(Said::Full { until, round: said_in }) if said_in == round => (until, Cause::Full),
                     Some(Said::Off { until, round: said_in }) if said_in == round => (until, Cause::Off),
@@ -314,40 +348,19 @@ impl<W> FairQueue<W> {
         let is_too_large = |declined: &&Declined| declined.said == Some(Said::TooLarge);
         let hopeless: Vec<Target> =
             declined.iter().filter(is_too_large).map(|declined| declined.target).collect();
-        let Some(entry) = self.entries.get_mut(&number).filter(|_| !hopeless.is_empty()) else { return };
-        let weight = self.places.weight(entry.tenant);
-        for provider in entry.candidates().providers() {
+        if hopeless.is_empty() {
+            return;
+        }
+        let Some(mut entry) = self.entries.remove(&number) else { return };
+        for (provider, class) in entry.places() {
             self.gauges.went(provider);
             if let Some(queue) = self.providers.get_mut(provider) {
-                queue.leave(provider, number, entry);
+                queue.leave(class, number, entry.tenant);
             }
         }
         entry.keep_candidates(|target| !hopeless.contains(&target));
-        for provider in entry.candidates().providers() {
-            self.gauges.came(provider);
-            if let Some(queue) = self.providers.get_mut(provider) {
-                queue.join(provider, number, weight, entry);
-            }
-        }
-    }
-
-    /// Why a request that has been refused does not wait on: its time is up, or every candidate has said that its
-    /// room comes too late.
-    fn end_of(&self, now: Moment, number: u64) -> Option<NoSeat> {
-        let entry = self.entries.get(&number)?;
-        if entry.deadline <= now {
-            return Some(NoSeat::Over(self.over(now, number, entry)));
-        }
-        let (mut room_at, mut off_until) = (None, None);
-        for target in entry.candidates().iter() {
-            let shut = self.providers.get(target.provider)?.shut(target.model, &entry.size)?;
-            if shut.until <= entry.deadline.max(now + LOOK) {
-                return None;
-            }
-            let earliest = if shut.cause == Cause::Off { &mut off_until } else { &mut room_at };
-            *earliest = Some(earliest.map_or(shut.until, |known: Moment| known.min(shut.until)));
-        }
-        Some(NoSeat::InVain { room_at, off_until })
+        self.join(number, self.places.weight(entry.tenant), &mut entry);
+        self.entries.insert(number, entry);
     }
 
     /// Ends a wait.
@@ -359,31 +372,16 @@ impl<W> FairQueue<W> {
         }
     }
 
-    /// Room is expected when a candidate says so, and when those before it have been served.
-    fn over(&self, now: Moment, number: u64, entry: &Entry<W>) -> Over {
-        let position = self.places.position(entry.tenant, number);
-        let shut = |target: Target| self.providers.get(target.provider)?.shut(target.model, &entry.size);
-        let room_at =
-            entry.candidates().iter().map(|target| shut(target).map_or(now, |shut| shut.until)).min();
-        let room_in = room_at.filter(|at| *at != Moment::NEVER).map(|at| at.saturating_since(now));
-        let is_away = |target| shut(target).is_some_and(|shut| shut.cause == Cause::LedgerAway);
-        Over {
-            retry_after: room_in.unwrap_or_default().max(self.pace.of(position)),
-            position,
-            is_ledger_away: entry.is_ledger_away || entry.candidates().iter().any(is_away),
-        }
-    }
-
     fn remove(&mut self, now: Moment, number: u64, wakes: &mut Vec<Wake<W>>) -> Option<Entry<W>> {
         let entry = self.entries.remove(&number)?;
         self.deadlines.remove(&(entry.deadline, number));
         self.shares.give_back(entry.tenant);
         self.places.remove(entry.tenant, number);
         let mut is_free_again = Vec::new();
-        for provider in entry.candidates().providers() {
+        for (provider, class) in entry.places() {
             self.gauges.went(provider);
             let queue = self.providers.get_mut(provider);
-            if queue.is_some_and(|queue| queue.leave(provider, number, &entry)) {
+            if queue.is_some_and(|queue| queue.leave(class, number, entry.tenant)) {
                 is_free_again.push(provider);
             }
         }
@@ -394,18 +392,19 @@ impl<W> FairQueue<W> {
     /// Has every candidate of that request make its next offer, which need not be to this one.
     fn offer_to(&mut self, now: Moment, number: u64, wakes: &mut Vec<Wake<W>>) {
         let Some(entry) = self.entries.get(&number) else { return };
-        let providers: Vec<usize> = entry.candidates().providers().collect();
-        providers.into_iter().for_each(|provider| self.offer(now, provider, wakes));
+        let mut providers = mem::take(&mut self.providers_of_one);
+        providers.extend(entry.candidates().providers());
+        providers.drain(..).for_each(|provider| self.offer(now, provider, wakes));
+        self.providers_of_one = providers;
     }
 
     fn offer(&mut self, now: Moment, provider: usize, wakes: &mut Vec<Wake<W>>) {
         let round = self.enter(provider, now);
         let Some(queue) = self.providers.get_mut(provider) else { return };
-        let Some((number, models)) = queue.next_offer(provider, &self.entries, now) else { return };
+        let Some((number, targets)) = queue.next_offer(provider, &self.entries, now) else { return };
         let Some(entry) = self.entries.get_mut(&number) else { return };
         if let State::Waiting(waker) = mem::replace(&mut entry.state, State::Offered { provider }) {
             self.offers_made = self.offers_made.saturating_add(1);
-            let targets = models.into_iter().map(|model| Target { provider, model }).collect();
             wakes.push(Wake { waker, notice: Notice::Offer { targets, round } });
         }
     }

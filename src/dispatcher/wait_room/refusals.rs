@@ -9,13 +9,13 @@ const KEPT_MAX: usize = 16;
 
 /// Until when, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dispatcher) struct Shut {
-    pub(in crate::dispatcher) until: Moment,
-    pub(in crate::dispatcher) cause: Cause,
+pub struct Shut {
+    pub until: Moment,
+    pub cause: Cause,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dispatcher) enum Cause {
+pub enum Cause {
     /// It has no room for as much.
     Full,
     /// It is off because of failures.
@@ -35,6 +35,12 @@ impl Cause {
 pub(super) struct Refusals(Vec<(Size, Shut)>);
 
 impl Refusals {
+    /// Whether a request of that size would be refused.
+    pub(super) fn cover(&self, size: &Size) -> bool {
+        // The latest is the likeliest: it was as small as what is asked for now, or smaller.
+        self.0.iter().rev().any(|(refused, shut)| size.covers(refused) || shut.cause.concerns_every_size())
+    }
+
     /// Why a request of that size would be refused; the latest instant of all reasons.
     pub(super) fn covering(&self, size: &Size) -> Option<Shut> {
         let concerns =
@@ -67,6 +73,11 @@ impl Refusals {
     /// what has come free, and whoever believed so would ask it as fast as it fails.
     pub(super) fn end_round(&mut self, now: Moment) {
         self.0.retain(|(_, shut)| shut.cause == Cause::LedgerAway && shut.until > now);
+    }
+
+    /// Whether anything was refused.
+    pub(super) fn has_any(&self) -> bool {
+        !self.0.is_empty()
     }
 
     /// When the first of them ends.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix_web::rt::time::timeout;
+use actix_web::rt::time::{sleep, timeout};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -11,6 +12,7 @@ use super::arrival::{Arrival, Notice, Over};
 use super::gauges::Gauges;
 use super::layout;
 use super::queue::{Door, FairQueue, NoSeat, Wake};
+use super::sight::Groups;
 use super::size::Size;
 use super::snapshot::WaitRoomSnapshot;
 use crate::domain::clock::{Moment, SharedClock};
@@ -43,7 +45,7 @@ impl WaitRoom {
     /// A room for at most `max_waiting` requests to the providers of `catalog`. Somebody must run
     /// [`WaitRoom::keep_time`].
     pub fn new(catalog: &Catalog, max_waiting: usize, clock: SharedClock, panics: Panics) -> Self {
-        let layout: Vec<Vec<usize>> = catalog.providers().iter().map(|spec| layout::groups(spec)).collect();
+        let layout: Vec<Vec<Groups>> = catalog.providers().iter().map(|spec| layout::groups(spec)).collect();
         let gauges = Arc::new(Gauges::new(layout.len()));
         let queue = FairQueue::new(&layout, max_waiting, Arc::clone(&gauges));
         let queue = Mutex::new(Guarded { queue, timer_at: Moment::NEVER });
@@ -123,13 +125,27 @@ impl WaitRoom {
         self.0.decide(|queue, now, wakes| queue.back(now, back, waker, wakes)).map(|()| woken)
     }
 
-    /// A place for a request that waits for its tenant's own limits, and for no provider.
+    /// A place for a request that waits for its tenant's own limits, and for no provider; its old one if it has a
+    /// number.
     ///
     /// # Errors
     /// [`Over`] when there is no place for one of its tenant.
-    pub(in crate::dispatcher) fn sit_apart(&self, tenant: TenantId, weight: u32) -> Result<Apart, Over> {
-        self.0.decide(|queue, now, wakes| queue.sit_apart(now, (tenant, weight), wakes))?;
-        Ok(Apart { room: self.clone(), tenant })
+    pub(in crate::dispatcher) fn sit_apart(
+        &self,
+        tenant: TenantId,
+        weight: u32,
+        number: Option<u64>,
+    ) -> Result<Apart, Over> {
+        let (waker, woken) = oneshot::channel();
+        let who = (tenant, weight, number);
+        let (number, is_first) =
+            self.0.decide(|queue, now, wakes| queue.sit_apart(now, who, waker, wakes))?;
+        Ok(Apart { room: self.clone(), tenant, number, first: (!is_first).then_some(woken) })
+    }
+
+    /// Whether somebody of that tenant, who came before, waits for its own limits.
+    pub(in crate::dispatcher) fn is_behind_apart(&self, tenant: TenantId, number: Option<u64>) -> bool {
+        self.0.queue.lock().queue.is_behind_apart(tenant, number)
     }
 
     /// Says when the timer looks next.
@@ -171,11 +187,39 @@ impl Inner {
 pub(in crate::dispatcher) struct Apart {
     room: WaitRoom,
     tenant: TenantId,
+    number: u64,
+    /// Tells when it is the first of its tenant; `None` once it is.
+    first: Option<oneshot::Receiver<Notice>>,
+}
+
+impl Apart {
+    pub(in crate::dispatcher) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Waits until it makes sense to ask the tenant's limits: `pause` for the first of the tenant; for all others until
+    /// they are the first, or for `at_most`. Cancel-safe: the place stays what it is.
+    pub(in crate::dispatcher) async fn wait(&mut self, pause: Duration, at_most: Duration) {
+        match self.first.as_mut() {
+            None => sleep(pause).await,
+            Some(first) => {
+                if timeout(at_most, first).await.is_ok() {
+                    self.first = None;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Apart({})", self.number)
+    }
 }
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        self.room.0.queue.lock().queue.stand_up(self.tenant);
+        self.room.0.decide(|queue, _, wakes| queue.stand_up(self.tenant, self.number, wakes));
     }
 }
 

@@ -14,16 +14,16 @@ const USUAL_OUTPUT_TOKENS: u64 = 1_024;
 
 /// The tokens that a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dispatcher) struct Size {
+pub struct Size {
     /// By every vocabulary: which one counts is each model's affair.
-    pub(in crate::dispatcher) input: InputTokens,
+    pub input: InputTokens,
     /// Of all choices; `None` where it states no cap: what is reserved for each is each provider's affair then.
-    pub(in crate::dispatcher) output_tokens: Option<u64>,
-    pub(in crate::dispatcher) choices: u64,
+    pub output_tokens: Option<u64>,
+    pub choices: u64,
 }
 
 impl Size {
-    pub(in crate::dispatcher) fn of(request: &ChatRequest) -> Self {
+    pub fn of(request: &ChatRequest) -> Self {
         let output_tokens = request.choice_cap.map(|cap| request.output_tokens(cap));
         Self { input: request.input_tokens, output_tokens, choices: request.choices }
     }
@@ -42,11 +42,6 @@ impl Size {
             && self.input.images >= other.input.images
     }
 
-    /// Whether the two are counted alike, so that one of them may cover the other.
-    pub(super) fn is_comparable(&self, other: &Self) -> bool {
-        self.output_tokens.is_some() == other.output_tokens.is_some()
-    }
-
     /// What both of two that are comparable cover.
     pub(super) fn least(&self, other: &Self) -> Self {
         let input = InputTokens {
@@ -56,6 +51,14 @@ impl Size {
         };
         let output_tokens = self.output_tokens.min(other.output_tokens);
         Self { input, output_tokens, choices: self.choices.min(other.choices) }
+    }
+
+    /// How large it is, roughly: two magnitudes for each doubling.
+    pub(super) fn magnitude(&self) -> u32 {
+        let tokens = self.input.large.max(self.input.small).saturating_add(self.output_tokens.unwrap_or(0));
+        let bits = u64::BITS - tokens.leading_zeros();
+        let is_upper_half = bits > 1 && tokens >> (bits - 2) & 1 == 1;
+        2 * bits + u32::from(is_upper_half)
     }
 
     /// What serving it costs its tenant's deficit: one for the request, one for each thousand tokens.
@@ -85,6 +88,15 @@ mod tests {
         assert!(!size(10, None).covers(&Size { choices: 2, ..size(1, None) }));
         let small = InputTokens { small: 11, ..InputTokens::certain(10) };
         assert!(!size(10, None).covers(&Size { input: small, ..size(10, None) }), "some model counts more");
+    }
+
+    #[test]
+    fn a_magnitude_is_half_a_doubling() {
+        let magnitudes: Vec<u32> = [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, u64::MAX]
+            .into_iter()
+            .map(|tokens| size(tokens, None).magnitude())
+            .collect();
+        assert_eq!(magnitudes, [0, 2, 4, 5, 6, 6, 7, 7, 8, 8, 9, 129]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::arrival::Notice;
 use super::fixture::{START, State, World, size, target};
 use super::queue::Door;
 use super::refusals::{Cause, Shut};
@@ -359,16 +360,109 @@ fn who_waited_for_a_ledger_is_told_so() {
     );
 }
 
+/// A large request for model 0 and small ones for model 1, which share the account's requests and no tokens. All the
+/// requests come free while the large one waits for tokens, and none after that.
+#[test]
+fn a_large_request_is_not_starved_of_the_accounts_requests_by_other_models() {
+    let mut world = World::sharing(0, &[0, 1_000_000]);
+    world.release_in = SECOND * 3;
+    let large = world.arrive_for(1, 1, 50, &[0], SECOND * 20);
+    let small: Vec<u64> = (0..20).map(|_| world.arrive_for(2, 1, 1, &[1], SECOND * 60)).collect();
+    world.free_shared(1);
+    world.answer_all();
+    assert_eq!(world.granted, small[..1], "before it is passed over for long nothing is kept");
+    world.pass(SECOND * 6);
+    world.answer_all();
+    world.free_shared(1);
+    world.answer_all();
+    assert_eq!(world.granted, small[..1], "the request is kept");
+    assert!(world.is_waiting(large));
+    assert_eq!(world.at_door(1, 1), Door::Behind, "from newcomers too");
+    world.free(0, 50);
+    world.answer_all();
+    assert_eq!(world.granted, [small[0], large]);
+    world.free_shared(2);
+    world.answer_all();
+    assert_eq!(world.granted[2..], small[1..3], "and then the others go on");
+}
+
+#[test]
+fn requests_that_are_not_short_are_kept_from_nobody() {
+    let mut world = World::sharing(1_000, &[0, 1_000_000]);
+    let large = world.arrive_for(1, 1, 50, &[0], SECOND * 60);
+    for _ in 0..40 {
+        let small = world.arrive(2, 1, 1, &[1]);
+        assert!(world.granted.contains(&small));
+        world.pass(SECOND / 2);
+        world.answer_all();
+    }
+    assert!(world.is_waiting(large));
+}
+
+#[test]
+fn a_request_for_far_later_keeps_no_request_from_others() {
+    let mut world = World::sharing(0, &[0, 1_000_000]);
+    world.release_in = SECOND * 15;
+    world.arrive_for(1, 1, 50, &[0], SECOND * 60);
+    let small: Vec<u64> = (0..20).map(|_| world.arrive_for(2, 1, 1, &[1], SECOND * 60)).collect();
+    for event in 1..=3 {
+        world.free_shared(1);
+        world.answer_all();
+        assert_eq!(world.granted, small[..event]);
+        world.pass(SECOND * 6);
+        world.answer_all();
+    }
+}
+
+/// What a request without any patience finds: what is free after all who wait have been asked, else nothing.
+#[test]
+fn who_does_not_wait_takes_what_nobody_before_it_can_use() {
+    let mut world = full(1);
+    let now = Duration::ZERO;
+    let large = world.arrive(1, 1, 10, &[0]);
+    world.free(0, 4);
+    assert_eq!(world.at_door(0, 4), Door::Behind, "it may be the other one's");
+    world.answer_all();
+    let small = world.arrive_for(2, 1, 4, &[0], now);
+    assert_eq!(world.granted, [small], "it was not");
+    assert!(world.is_waiting(large));
+    assert!(matches!(world.at_door(0, 4), Door::Free { .. }), "asking is how it learns that nothing is left");
+    assert!(matches!(world.at_door(0, 10), Door::Shut { .. }));
+}
+
+#[test]
+fn who_sits_apart_is_told_when_it_is_the_first_of_its_tenant() {
+    let mut world = full(1);
+    let (tenant, mut wakes) = (TenantId(1), Vec::new());
+    let sit = |world: &mut World, number, waker| {
+        world.queue.sit_apart(START, (tenant, 1, number), waker, &mut Vec::new()).unwrap()
+    };
+    let (first, is_first) = sit(&mut world, None, 1);
+    let (second, is_second_first) = sit(&mut world, None, 2);
+    let (third, _) = sit(&mut world, None, 3);
+    assert!(is_first && !is_second_first && first < second && second < third);
+    assert!(world.queue.is_behind_apart(tenant, None), "a newcomer does not overtake");
+    // Of those behind one leaves: that wakes nobody.
+    world.queue.stand_up(tenant, second, &mut wakes);
+    assert!(wakes.is_empty());
+    world.queue.stand_up(tenant, first, &mut wakes);
+    let woken: Vec<(u64, Notice)> = wakes.drain(..).map(|wake| (wake.waker, wake.notice)).collect();
+    assert_eq!(woken, [(3, Notice::First)]);
+    world.queue.stand_up(tenant, third, &mut wakes);
+    assert!(wakes.is_empty() && !world.queue.is_behind_apart(tenant, None));
+    assert_eq!(world.queue.waiting(), 0);
+}
+
 #[test]
 fn who_sits_apart_counts_among_those_who_wait() {
     let mut world = World::new(&[0], 4);
     let hog: Vec<u64> = (0..4).map(|_| world.arrive(1, 1, 1, &[0])).collect();
     let mut wakes = Vec::new();
-    assert!(world.queue.sit_apart(world.now, (TenantId(1), 1), &mut wakes).is_err());
-    assert!(world.queue.sit_apart(world.now, (TenantId(2), 1), &mut wakes).is_ok());
+    assert!(world.queue.sit_apart(world.now, (TenantId(1), 1, None), 90, &mut wakes).is_err());
+    let (number, _) = world.queue.sit_apart(world.now, (TenantId(2), 1, None), 91, &mut wakes).unwrap();
     let woken: Vec<u64> = wakes.iter().map(|wake| wake.waker).collect();
     assert_eq!(woken, hog[3..], "the newest of who has the most makes way");
     assert_eq!(world.queue.snapshot(world.now).waiting, 4);
-    world.queue.stand_up(TenantId(2));
+    world.queue.stand_up(TenantId(2), number, &mut wakes);
     assert_eq!(world.queue.snapshot(world.now).waiting, 3);
 }
