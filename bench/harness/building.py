@@ -41,6 +41,12 @@ def build(with_nginx: bool) -> Programs:
     )
 
 
+def example(name: str) -> Path:
+    """Builds an example of the gateway's package, as the gateway is released; returns its program."""
+    packages("need_rust")
+    return cargo_build(ROOT, ["--example", name]) / "examples" / name
+
+
 def cargo_build(package: Path, options: list[str]) -> Path:
     """Builds a package for release; returns the folder of its programs."""
     if subprocess.run(["cargo", "build", "--release", "--locked", *options], cwd=package, check=False).returncode:

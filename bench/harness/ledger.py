@@ -66,9 +66,13 @@ def compared(pair: list[list[float]], form: str) -> list[str]:
 
 
 def decisions() -> str:
-    """What refusals and estimates cost in memory, from the library itself."""
-    command = ["cargo", "run", "--release", "--locked", "--quiet", "--example", "decisions"]
+    """What refusals, estimates and offers to those who wait cost in memory, from the library itself."""
+    return "\n\n".join(example(name) for name in ("decisions", "wait_room"))
+
+
+def example(name: str) -> str:
+    command = ["cargo", "run", "--release", "--locked", "--quiet", "--example", name]
     done = subprocess.run(command, cwd=building.ROOT, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise Failure("the example 'decisions' does not run")
+        raise Failure(f"the example '{name}' does not run")
     return done.stdout.rstrip()

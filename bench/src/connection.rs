@@ -35,7 +35,18 @@ impl Connection {
     ///
     /// # Errors
     /// When the connection breaks, or the answer is not HTTP, or its status is not 200.
-    pub async fn exchange(&mut self, request: &[u8], mut on_data: impl FnMut(&[u8])) -> io::Result<()> {
+    pub async fn exchange(&mut self, request: &[u8], on_data: impl FnMut(&[u8])) -> io::Result<()> {
+        match self.ask(request, on_data).await? {
+            200 => Ok(()),
+            status => Err(io::Error::other(format!("status {status}"))),
+        }
+    }
+
+    /// The same, whatever the status, which it answers.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the answer is not HTTP.
+    pub async fn ask(&mut self, request: &[u8], mut on_data: impl FnMut(&[u8])) -> io::Result<u16> {
         self.stream.write_all(request).await?;
         let head = loop {
             self.fill().await?;
@@ -48,7 +59,7 @@ impl Connection {
             Framing::Length(bytes) => self.read_length(bytes, &mut on_data).await?,
             Framing::Chunked => self.read_chunks(&mut on_data).await?,
         }
-        if head.status == 200 { Ok(()) } else { Err(io::Error::other(format!("status {}", head.status))) }
+        Ok(head.status)
     }
 
     async fn read_length(&mut self, bytes: usize, on_data: &mut impl FnMut(&[u8])) -> io::Result<()> {

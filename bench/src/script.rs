@@ -32,7 +32,7 @@ impl Wish {
         }
     }
 
-    /// The whole request, of about the size of a short conversation.
+    /// The whole request, of about the size of a short conversation; without a key where that is empty.
     pub fn request(self, host: &str, key: &str) -> Vec<u8> {
         let Self { events, pace_ms } = self;
         let is_streamed = events > 0;
@@ -40,8 +40,9 @@ impl Wish {
             r#"{{"model":"bench","stream":{is_streamed},"temperature":0.7,"max_tokens":512,"mock_events":{events},"mock_pace_ms":{pace_ms},"messages":[{{"role":"system","content":"{SYSTEM}"}},{{"role":"user","content":"{USER}"}}]}}"#
         );
         let bytes = body.len();
+        let key = if key.is_empty() { String::new() } else { format!("authorization: Bearer {key}\r\n") };
         format!(
-            "POST {PATH} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\
+            "POST {PATH} HTTP/1.1\r\nhost: {host}\r\n{key}\
              content-type: application/json\r\naccept: */*\r\nuser-agent: freellmapi-bench\r\n\
              content-length: {bytes}\r\n\r\n{body}"
         )

@@ -16,6 +16,7 @@ const USAGE: &str = "
 usage: load closed  --to 127.0.0.1:PORT [--connections 64]
        load open    --to 127.0.0.1:PORT [--rate 500] [--events N --pace-ms MS]
        load held    --to 127.0.0.1:PORT --streams N --events N --pace-ms MS
+       load flood   --to 127.0.0.1:PORT [--connections 64]
        load counted --to 127.0.0.1:PORT --requests N [--events N --pace-ms MS]
 all:   [--key KEY] [--watch PID,PID] [--warm-up-ms 1000] [--ms 5000]";
 
@@ -48,6 +49,7 @@ enum Manner {
     Closed { connections: usize },
     Open { per_second: f64 },
     Held { streams: usize },
+    Flood { connections: usize },
     Counted { requests: usize },
 }
 
@@ -57,6 +59,7 @@ impl Manner {
             "closed" => Self::Closed { connections: arguments.take("connections", 64)? },
             "open" => Self::Open { per_second: arguments.take("rate", 500.0)? },
             "held" => Self::Held { streams: arguments.need("streams")? },
+            "flood" => Self::Flood { connections: arguments.take("connections", 64)? },
             "counted" => Self::Counted { requests: arguments.need("requests")? },
             _ => return Err(UsageError::new(format!("'{name}' is no manner of load"))),
         })
@@ -77,6 +80,7 @@ impl Common {
             Manner::Closed { connections } => load::closed(target, connections, self.window(), watch).await,
             Manner::Open { per_second } => load::open(target, per_second, self.window(), watch).await,
             Manner::Held { streams } => load::held(target, streams, self.warm_up, watch).await,
+            Manner::Flood { connections } => load::flood(target, connections, self.window(), watch).await,
             Manner::Counted { requests } => load::counted(target, requests).await,
         }
     }

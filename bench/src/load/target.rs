@@ -17,7 +17,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Asks `address` for `wish`, with `key` as Bearer.
+    /// Asks `address` for `wish`, with `key` as Bearer; an empty one is no key at all.
     pub fn new(address: SocketAddr, key: &str, wish: Wish) -> Self {
         Self { address, request: wish.request(&address.to_string(), key).into(), wish }
     }
