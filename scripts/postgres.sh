@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by scripts/test after packages.sh: a throw-away PostgreSQL for the tests.
+# Sourced by scripts and tests after packages.sh: a throw-away PostgreSQL for the tests.
 
 # The folder of the running cluster, its programs, and the words that run them as a user who is not root.
 POSTGRES_FOLDER=
@@ -26,8 +26,8 @@ install_postgres() {
 }
 
 need_postgres() {
-  find_postgres || { install_postgres && find_postgres; } || missing "PostgreSQL (initdb, pg_ctl)" \
-    "apt-get install postgresql, or set DATABASE_URL to a server where databases may be created"
+  find_postgres || { install_postgres && find_postgres; } ||
+    missing "PostgreSQL (initdb, pg_ctl)" "apt-get install postgresql"
 }
 
 # free_port: a port of 127.0.0.1 that nobody listens on now.
