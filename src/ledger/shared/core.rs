@@ -171,6 +171,7 @@ impl<A> Core<A> {
         self.counters.swept += report.swept;
         self.counters.settled += report.settled.map_or(0, |settled| settled.settled);
         self.counters.settled_missing += report.settled.map_or(0, |settled| settled.missing);
+        desk.news.call_took(now.saturating_since(in_flight.started));
         let done = (report.is_prepared, report.settled.is_some());
         self.counters.news_lost += desk.put_back(now, std::mem::take(&mut in_flight.sent), done);
         match report.failure {

@@ -11,9 +11,9 @@ use crate::domain::clock::Moment;
 /// 30 MB at most.
 const NEWS_MAX: usize = 60_000;
 
-/// How long news wait for more of them while nobody waits for what they give back: each call that writes some is a
-/// commit, and a claim behind it waits for that. Chosen: the contract allows 500 ms until a settle is written; less
-/// than half of it, so that a call that fails can be made again.
+/// How long news wait for more of them while nobody waits for what they give back, the call that writes them included:
+/// each is a commit, and a claim behind it waits for that. Chosen: the contract allows 500 ms until a settle is written;
+/// less than half of it, so that a call that fails can be made again.
 const GATHERED_FOR: Duration = Duration::from_millis(200);
 
 /// At most one settlement per attempt: later news of a line replace earlier ones.
@@ -22,13 +22,16 @@ pub(super) struct News {
     of: BTreeMap<AttemptId, Settlement>,
     /// Until when they may wait.
     due_at: Option<Moment>,
+    /// How long the last call took.
+    call_took: Duration,
 }
 
 impl News {
     /// Adds what has become known; the number of attempts whose news were given up for it. It is written soon, at once
     /// where it `is_urgent`.
     pub(super) fn add(&mut self, now: Moment, later: Settlement, is_urgent: bool) -> u64 {
-        let due_at = if is_urgent { now } else { now + GATHERED_FOR };
+        let gathered_for = GATHERED_FOR.saturating_sub(self.call_took);
+        let due_at = if is_urgent { now } else { now + gathered_for };
         self.due_at = Some(self.due_at.map_or(due_at, |earlier| earlier.min(due_at)));
         match self.of.get_mut(&later.id) {
             Some(earlier) => merge(earlier, later),
@@ -42,6 +45,11 @@ impl News {
             self.of.pop_first();
         }
         u64::from(is_full)
+    }
+
+    /// A call took so long: the slower they are, the less there is time to gather.
+    pub(super) fn call_took(&mut self, time: Duration) {
+        self.call_took = time;
     }
 
     /// From now on they wait for nothing.

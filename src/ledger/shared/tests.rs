@@ -392,12 +392,27 @@ fn news_wait_for_more_of_them_but_not_for_long() {
     assert_eq!(core.next_wake(at(199)), Some(at(200)));
     let job = core.next_job(at(200)).unwrap();
     assert_eq!(job.work.settle.len(), 2);
-    core.finish(at(201), done(&job, 1, Vec::new(), Vec::new()));
+    core.finish(at(200), done(&job, 1, Vec::new(), Vec::new()));
     assert_eq!(core.next_wake(at(201)), None);
     for _ in 0..128 {
         core.settle(at(300), settlement(AttemptId::mint(), 1, true));
     }
     assert_eq!(core.next_job(at(300)).unwrap().work.settle.len(), 128, "they are enough for a call");
+}
+
+#[test]
+fn news_wait_the_less_the_longer_a_call_takes() {
+    for (takes, waited) in [(50, 150), (200, 0), (400, 0)] {
+        let mut core = core();
+        core.reserve(at(0), claim(1), 1);
+        let job = core.next_job(at(0)).unwrap();
+        let end = at(takes);
+        core.finish(end, done(&job, 1, vec![GRANTED], Vec::new()));
+        core.settle(end, settlement(AttemptId::mint(), 1, true));
+        let due_at = at(takes + waited);
+        assert!(due_at == end || core.next_wake(end) == Some(due_at), "a call of {takes} ms");
+        assert!(core.next_job(due_at).is_some(), "a call of {takes} ms");
+    }
 }
 
 #[test]
