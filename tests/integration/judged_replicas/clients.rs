@@ -37,6 +37,8 @@ pub(super) struct Told {
     pub(super) unavailable: Cell<u64>,
     /// So were those who did not wait.
     pub(super) turned_away: Cell<u64>,
+    /// Streams that had begun with a heartbeat when they were refused, which they said.
+    pub(super) refused_late: Cell<u64>,
     /// No answer, or one without its end.
     pub(super) broken: Cell<u64>,
 }
@@ -92,6 +94,7 @@ impl Asker<'_> {
         };
         let Ok(text) = answer.body().await else { return more(&told.broken) };
         match answer.status().as_u16() {
+            200 if is_streamed && is_refusal(&text) => more(&told.refused_late),
             200 if is_streamed && !text.ends_with(b"data: [DONE]\n\n") => more(&told.broken),
             200 => more(&told.served),
             status @ (429 | 503) => {
@@ -107,6 +110,13 @@ impl Asker<'_> {
             status => panic!("{status}: {}", String::from_utf8_lossy(&text)),
         }
     }
+}
+
+/// Whether nothing but heartbeats came before an error.
+fn is_refusal(stream: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(stream);
+    let mut events = text.split_terminator("\n\n").filter(|event| !event.starts_with(':'));
+    events.next().is_some_and(|event| event.starts_with("data: {\"error\"")) && events.next().is_none()
 }
 
 /// A body, and whether it is streamed.

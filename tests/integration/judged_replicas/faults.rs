@@ -66,7 +66,8 @@ fn stopped(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
         let stuck = stuck(fleet, since).await;
         sleep(STOPPED.saturating_sub(SETTLED)).await;
         fleet.signal(1, "-CONT");
-        Cost { stuck, ..Cost::default() }
+        // The five seconds that some wait, and those in which the process could not say that they are over.
+        Cost { stuck, may_be_late: true, ..Cost::default() }
     }
     .boxed_local()
 }

@@ -78,6 +78,8 @@ struct Cost {
     is_killed: bool,
     /// Whether clients may lose their connections.
     may_break: bool,
+    /// Whether refusals may be so late that streams have begun.
+    may_be_late: bool,
 }
 
 /// Clients ask while something happens; what was wrong.
@@ -96,6 +98,9 @@ async fn play(
     eprintln!("{name}: {told:?}, {cost:?}");
     if told.broken.get() > 0 && !cost.may_break {
         wrong.push("answers without an end".to_owned());
+    }
+    if told.refused_late.get() > 0 && !cost.may_be_late {
+        wrong.push("refusals later than a heartbeat".to_owned());
     }
     wrong.into_iter().map(|complaint| format!("{name}: {complaint}")).collect()
 }
