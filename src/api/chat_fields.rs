@@ -1,14 +1,16 @@
 //! The fields of a chat that the gateway understands; all others pass through.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::chat_messages::{self, Input, Unreadable};
 use super::strict_json;
-use crate::domain::chat::{ChatRequest, Member, MemberValue};
+use crate::domain::chat::{ChatRequest, Member};
 use crate::error::GatewayError;
 
 /// The most answers to one request. OpenAI's own bound (its API reference, 2026-11).
@@ -23,12 +25,19 @@ const MESSAGES: &str = "messages";
 ///
 /// # Errors
 /// 400, naming the field and what would be right.
-pub(super) fn read(body: &Bytes, default_stream: bool) -> Result<ChatRequest, GatewayError> {
-    let members = strict_json::object(body, MESSAGES).map_err(malformed)?;
+pub(super) fn read(body: Bytes, default_stream: bool) -> Result<ChatRequest, GatewayError> {
+    let body = ByteString::try_from(body)
+        .map_err(|error| malformed(format!("the body is not valid UTF-8 at byte {}", error.valid_up_to())))?;
+    let members = strict_json::object(&body, MESSAGES).map_err(malformed)?;
+    let name = |name| match name {
+        Cow::Borrowed(name) => body.slice_ref(name),
+        Cow::Owned(name) => name.into(),
+    };
+    let member = |(key, value)| Member { name: name(key), value: body.slice_ref(value) };
+    let members = members.into_iter().map(member).collect();
     let mut chat = ChatRequest::new(body.clone());
     chat.streamed = default_stream;
-    chat.members =
-        members.into_iter().map(|(name, span)| Member { name, value: MemberValue::Received(span) }).collect();
+    chat.members = members;
     let fields = Fields::of(&chat)?;
     fields.fill(&mut chat);
     Ok(chat)
@@ -40,14 +49,14 @@ fn malformed(message: String) -> GatewayError {
 
 /// The text of the member `name`, where it is given and not null.
 pub(super) fn given<'a>(chat: &'a ChatRequest, name: &str) -> Option<&'a str> {
-    let text = std::str::from_utf8(chat.value_text(chat.member(name)?)).ok()?;
-    (text != "null").then_some(text)
+    let value = &*chat.member(name)?.value;
+    (value != "null").then_some(value)
 }
 
 /// Adds a member that the client left out.
 pub(super) fn add_default(chat: &mut ChatRequest, name: &str, value: &str) {
     chat.members.retain(|member| member.name != name);
-    chat.members.push(Member { name: name.to_owned(), value: MemberValue::Added(value.to_owned()) });
+    chat.members.push(Member { name: name.into(), value: value.into() });
 }
 
 /// Reads the member `name` as a `T`.
@@ -193,18 +202,16 @@ fn messages(chat: &ChatRequest) -> Result<Input, GatewayError> {
 }
 
 fn complaint(chat: &ChatRequest) -> Option<String> {
-    strict_json::complaint(std::str::from_utf8(chat.body()).unwrap_or_default())
+    strict_json::complaint(chat.body())
 }
 
 /// Upstreams put more than the messages before the model: tools, schemas, and whatever a field of tomorrow holds.
 /// What is an object or a list may be a text of any length.
 fn add_others(input: &mut Input, chat: &ChatRequest) {
-    let others = chat.members.iter().filter(|member| !NOT_INPUT.contains(&member.name.as_str()));
-    for text in others.filter_map(|member| std::str::from_utf8(chat.value_text(member)).ok()) {
-        if text.starts_with(['{', '[']) {
-            input.add_text(text);
-        }
-    }
+    let others = chat.members.iter().filter(|member| !NOT_INPUT.contains(&&*member.name));
+    others.map(|member| &member.value).filter(|value| value.starts_with(['{', '['])).for_each(|value| {
+        input.add_text(value);
+    });
 }
 
 #[cfg(test)]
@@ -213,7 +220,7 @@ mod tests {
     use crate::quota::estimate::{IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS};
 
     fn error(body: &str) -> (Option<String>, String) {
-        match read(&Bytes::copy_from_slice(body.as_bytes()), true).unwrap_err() {
+        match read(Bytes::copy_from_slice(body.as_bytes()), true).unwrap_err() {
             GatewayError::BadRequest { field, message } => (field, message),
             other => panic!("expected a bad request, got {other:?}"),
         }
@@ -258,6 +265,12 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_are_refused_with_their_place() {
+        let refused = read(Bytes::from_static(b"{\"a\":\"\xff\"}"), true).unwrap_err();
+        assert_eq!(refused.to_string(), "the body is not valid UTF-8 at byte 6");
+    }
+
+    #[test]
     fn what_can_be_read_in_two_ways_is_refused_before_anything_else() {
         let wrong_role = r#"{"role":"robot","content":"x"}"#;
         let deep = format!("{}{}", "[".repeat(62), "]".repeat(62));
@@ -291,7 +304,7 @@ mod tests {
     fn a_message_may_be_as_deep_as_any_value() {
         let deep = format!("{}{}", "[".repeat(61), "]".repeat(61));
         let body = format!(r#"{{"messages":[{{"role":"user","content":"x","a":{deep}}}]}}"#);
-        assert!(read(&Bytes::from(body), true).is_ok());
+        assert!(read(Bytes::from(body), true).is_ok());
     }
 
     #[test]
@@ -303,7 +316,7 @@ mod tests {
     #[test]
     fn the_cap_is_the_largest_and_times_n_for_quotas() {
         let body = with(r#","max_tokens":10,"max_completion_tokens":20,"n":3"#);
-        let chat = read(&Bytes::from(body), true).unwrap();
+        let chat = read(Bytes::from(body), true).unwrap();
         assert_eq!((chat.choice_cap, chat.choices), (Some(20), 3));
     }
 
@@ -314,14 +327,14 @@ mod tests {
             {"role":"assistant","content":null,"tool_calls":[{"id":"1"}]}],
             "tools":[{"type":"function"}],"response_format":{"type":"json_schema"},"stream":false,
             "stream_options":{"include_usage":true}}"#;
-        let chat = read(&Bytes::from_static(body.as_bytes()), true).unwrap();
+        let chat = read(Bytes::from_static(body.as_bytes()), true).unwrap();
         assert!(chat.needs.tools && chat.needs.vision && chat.needs.json_schema);
         assert!(!chat.streamed && chat.wants_stream_usage);
         assert_eq!(chat.input_tokens.images, 1);
     }
 
     fn tokens(body: &str) -> u64 {
-        read(&Bytes::copy_from_slice(body.as_bytes()), true)
+        read(Bytes::copy_from_slice(body.as_bytes()), true)
             .unwrap()
             .input_tokens
             .with_images_at(IMAGE_TOKENS)
@@ -379,7 +392,7 @@ mod tests {
     #[test]
     fn nulls_are_absent() {
         let chat =
-            read(&Bytes::from(with(r#","temperature":null,"max_tokens":null,"tools":null"#)), true).unwrap();
+            read(Bytes::from(with(r#","temperature":null,"max_tokens":null,"tools":null"#)), true).unwrap();
         assert_eq!(chat.choice_cap, None);
         assert!(!chat.needs.tools);
     }

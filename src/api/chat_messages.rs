@@ -131,7 +131,7 @@ impl Input {
 
     /// A value that may be read as it stands.
     fn add_strict<E: Error>(&mut self, raw: &RawValue, depth: usize) -> Result<(), E> {
-        if !(Checked { depth }).is_strict(raw) {
+        if !(Checked { depth }).is_strict(raw.get()) {
             return Err(E::custom("not strict"));
         }
         if raw.get() != "null" {
@@ -249,7 +249,7 @@ impl<'de> DeserializeSeed<'de> for Role {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        if !(Checked { depth: MEMBER_DEPTH }).is_strict(raw) {
+        if !(Checked { depth: MEMBER_DEPTH }).is_strict(raw.get()) {
             return Err(D::Error::custom("not strict"));
         }
         let speaker = |role: Cow<'_, str>| match role.as_ref() {
@@ -290,7 +290,7 @@ impl<'de> Visitor<'de> for ContentSeed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
         let mut content = Content::Fine;
         while let Some(part) = parts.next_element::<&RawValue>()? {
-            if !(Checked { depth: MEMBER_DEPTH + 1 }).is_strict(part) {
+            if !(Checked { depth: MEMBER_DEPTH + 1 }).is_strict(part.get()) {
                 return Err(A::Error::custom("not strict"));
             }
             if self.0.add_part(part.get()).is_none() {

@@ -54,7 +54,7 @@ mod tests {
 
     fn opening_of(messages: &str) -> Option<Opening> {
         let body = Bytes::from(format!(r#"{{"model":"auto","messages":{messages}}}"#));
-        read(&body, false).unwrap().opening
+        read(body, false).unwrap().opening
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn charge(record: &UsageRecord, reserved: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use bytestring::ByteString;
 
     use super::*;
     use crate::domain::ids::{EventId, KeyId, RequestId, TenantId};
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn every_choice_counts_and_a_missing_cap_is_expected_not_stated() {
-        let mut request = ChatRequest::new(Bytes::new());
+        let mut request = ChatRequest::new(ByteString::new());
         (request.input_tokens, request.choices) = (InputTokens::certain(100), 3);
         assert_eq!(
             demand(&request),

@@ -1,19 +1,18 @@
 //! One chat as the client asked for it, checked and ready to be encoded for any provider.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::ids::ModelNumber;
 use super::input_tokens::InputTokens;
 use super::provider::Capabilities;
 use super::tenant::TenantPolicy;
 
-/// A chat request. What was checked is what is forwarded: the members' values are spans of the received body.
+/// A chat request. What was checked is what is forwarded: the members are slices of the received body.
 #[derive(Clone, Debug)]
 pub struct ChatRequest {
-    body: Bytes,
+    body: ByteString,
     /// The top-level members that go upstream, in the client's order.
     pub members: Vec<Member>,
     pub selector: ModelSelector,
@@ -46,7 +45,7 @@ pub struct Opening {
 
 impl ChatRequest {
     /// A request over `body` that asks for whatever is best; the reader of a surface fills in the rest.
-    pub fn new(body: Bytes) -> Self {
+    pub fn new(body: ByteString) -> Self {
         Self {
             body,
             members: Vec::new(),
@@ -68,16 +67,8 @@ impl ChatRequest {
     }
 
     /// The body as it was received.
-    pub fn body(&self) -> &[u8] {
+    pub fn body(&self) -> &ByteString {
         &self.body
-    }
-
-    /// The JSON text of a member's value.
-    pub fn value_text<'a>(&'a self, member: &'a Member) -> &'a [u8] {
-        match &member.value {
-            MemberValue::Received(span) => self.body.get(span.clone()).unwrap_or_default(),
-            MemberValue::Added(text) => text.as_bytes(),
-        }
     }
 
     /// The member of that name, if it is there.
@@ -86,21 +77,14 @@ impl ChatRequest {
     }
 }
 
-/// One top-level member of the request's JSON object.
+/// One top-level member of the request's JSON object: a part of the received body, which it keeps, or a default of the
+/// surface that the client left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Decoded: without quotes and escapes.
-    pub name: String,
-    pub value: MemberValue,
-}
-
-/// Where a member's value stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MemberValue {
-    /// In the received body, at these bytes.
-    Received(Range<usize>),
-    /// In this text: a default of the surface that the client left out.
-    Added(String),
+    pub name: ByteString,
+    /// JSON.
+    pub value: ByteString,
 }
 
 /// Which models may answer.

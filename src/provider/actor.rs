@@ -277,7 +277,7 @@ impl Handler<ObserveProvider> for ProviderActor {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use bytestring::ByteString;
     use parking_lot::Mutex;
     use tokio::sync::{mpsc, oneshot};
 
@@ -412,7 +412,7 @@ mod tests {
             seat: Some(Seat::new(1, Arc::clone(&seats) as _)),
             ..Route::default()
         };
-        let request = Arc::new(ChatRequest::new(Bytes::new()));
+        let request = Arc::new(ChatRequest::new(ByteString::new()));
         let job = Box::new(Job { request, completion, reply, route });
         actor.do_send(Try { job, model: MODEL, back: back.recipient() });
         Scene { ledger, shared, clock, actor, seats, returned, _client: client }

@@ -35,13 +35,13 @@ pub(super) fn failure() -> UpstreamFailure {
 }
 
 fn is_given(request: &ChatRequest, name: &str) -> bool {
-    request.member(name).is_some_and(|member| !matches!(request.value_text(member), b"null" | b"[]"))
+    request.member(name).is_some_and(|member| !matches!(&*member.value, "null" | "[]"))
 }
 
 /// Reads the messages once more: an empty answer is rare.
 fn is_done_after_last(request: &ChatRequest) -> bool {
     let Some(messages) = request.member("messages") else { return false };
-    let roles: Vec<RoleView<'_>> = serde_json::from_slice(request.value_text(messages)).unwrap_or_default();
+    let roles: Vec<RoleView<'_>> = serde_json::from_str(&messages.value).unwrap_or_default();
     roles.last().is_some_and(|message| DONE_AFTER.contains(&message.role.as_ref()))
 }
 
@@ -53,18 +53,15 @@ struct RoleView<'a> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use bytestring::ByteString;
 
     use super::*;
-    use crate::domain::chat::{Member, MemberValue};
+    use crate::domain::chat::Member;
 
     fn request(choice_cap: Option<u64>, members: &[(&str, &str)]) -> ChatRequest {
-        let mut request = ChatRequest::new(Bytes::new());
+        let mut request = ChatRequest::new(ByteString::new());
         request.choice_cap = choice_cap;
-        let member = |(name, value): &(&str, &str)| Member {
-            name: (*name).to_owned(),
-            value: MemberValue::Added((*value).to_owned()),
-        };
+        let member = |(name, value): &(&str, &str)| Member { name: (*name).into(), value: (*value).into() };
         request.members = members.iter().map(member).collect();
         request
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::{Allowed, Catalog, Leaning, NoPlan, Orders, Standing, Target, Went, WhyNot, plan, why_not};
 use crate::config::shipped_providers;
@@ -53,7 +53,7 @@ fn three() -> Catalog {
 }
 
 fn request(selector: ModelSelector) -> ChatRequest {
-    let mut request = ChatRequest::new(Bytes::new());
+    let mut request = ChatRequest::new(ByteString::new());
     request.selector = selector;
     request
 }

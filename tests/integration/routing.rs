@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytestring::ByteString;
 use freellmapi::config::shipped_providers;
 use freellmapi::domain::chat::{ChatRequest, ModelSelector, Strategy};
 use freellmapi::domain::clock::Moment;
@@ -70,7 +70,7 @@ impl Pool {
                 Orders::new(&self.catalog, now, |target| Some(standings[target.provider][target.model.0]));
         }
         self.requests += 1;
-        let mut request = ChatRequest::new(Bytes::new());
+        let mut request = ChatRequest::new(ByteString::new());
         request.input_tokens = InputTokens::certain(USAGE.input_tokens);
         request.choice_cap = Some(USAGE.output_tokens);
         request.selector = ModelSelector::Auto(Some(strategy));

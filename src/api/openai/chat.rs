@@ -26,7 +26,7 @@ pub(in crate::api) async fn chat(
 }
 
 fn read(body: Bytes) -> Result<ChatRequest, GatewayError> {
-    let mut chat = read_fields(&body, false)?;
+    let mut chat = read_fields(body, false)?;
     chat.selector = selector(&chat)?;
     Ok(chat)
 }

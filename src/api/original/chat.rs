@@ -29,7 +29,7 @@ pub(in crate::api) async fn chat(
 }
 
 fn read(body: Bytes) -> Result<ChatRequest, GatewayError> {
-    let mut chat = read_fields(&body, true)?;
+    let mut chat = read_fields(body, true)?;
     chat.selector = selector(&chat)?;
     // Names of the other surface choose nothing here.
     chat.members.retain(|member| member.name != "model_id");

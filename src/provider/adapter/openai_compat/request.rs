@@ -22,39 +22,39 @@ pub(super) fn encode(call: &Call<'_>) -> Vec<u8> {
         request.body().len() + call.model.id.len() + OWN_MEMBERS_BYTES,
         request.members.len() + OWN_FIELDS.len() + 1,
     );
-    object.raw("model", serde_json::Value::from(call.model.id.as_str()).to_string().as_bytes());
-    object.raw("stream", if call.request.streamed { b"true" } else { b"false" });
+    object.raw("model", &serde_json::Value::from(call.model.id.as_str()).to_string());
+    object.raw("stream", if call.request.streamed { "true" } else { "false" });
     let quirks = &call.provider.quirks;
     if call.request.streamed && quirks.stream_usage == StreamUsage::Asked {
-        object.raw("stream_options", br#"{"include_usage":true}"#);
+        object.raw("stream_options", r#"{"include_usage":true}"#);
     }
     for member in &call.request.members {
-        let value = call.request.value_text(member);
-        if is_forwarded(member, value, quirks) {
-            object.raw(upstream_name(&member.name, quirks), value);
+        if is_forwarded(member, quirks) {
+            object.raw(upstream_name(&member.name, quirks), &member.value);
         }
     }
     if let Some(cap) = call.added_output_cap {
-        object.raw(upstream_name("max_tokens", quirks), cap.to_string().as_bytes());
+        object.raw(upstream_name("max_tokens", quirks), &cap.to_string());
     }
     object.finish()
 }
 
 /// Explicit nulls and empty tool lists are common from clients, mean the default, and are refused by strict
 /// servers (Mistral, seen in public reports up to 2026-08).
-fn is_forwarded(member: &Member, value: &[u8], quirks: &Quirks) -> bool {
-    let name = member.name.as_str();
+fn is_forwarded(member: &Member, quirks: &Quirks) -> bool {
+    let Member { name, value } = member;
+    let name = &**name;
     let is_steering =
         STEERING_FIELDS.contains(&name) && !quirks.allow_fields.iter().any(|allowed| allowed == name);
-    let is_empty = value == b"null" || (name == "tools" && is_empty_array(value));
+    let is_empty = value == "null" || (name == "tools" && is_empty_array(value));
     !(is_steering
         || is_empty
         || OWN_FIELDS.contains(&name)
         || quirks.drop_fields.iter().any(|field| field == name))
 }
 
-fn is_empty_array(value: &[u8]) -> bool {
-    value.iter().filter(|byte| !byte.is_ascii_whitespace()).eq(b"[]")
+fn is_empty_array(value: &str) -> bool {
+    value.bytes().filter(|byte| !byte.is_ascii_whitespace()).eq(*b"[]")
 }
 
 fn upstream_name<'a>(name: &'a str, quirks: &'a Quirks) -> &'a str {
@@ -76,7 +76,7 @@ impl<'a> ObjectWriter<'a> {
         Self { text, names: Vec::with_capacity(members) }
     }
 
-    fn raw(&mut self, name: &'a str, value: &[u8]) {
+    fn raw(&mut self, name: &'a str, value: &str) {
         if self.names.contains(&name) {
             return;
         }
@@ -85,7 +85,7 @@ impl<'a> ObjectWriter<'a> {
         }
         self.string(name);
         self.text.push(b':');
-        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(value.as_bytes());
         self.names.push(name);
     }
 
@@ -107,12 +107,12 @@ impl<'a> ObjectWriter<'a> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
+    use bytestring::ByteString;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::config::shipped_providers;
-    use crate::domain::chat::{ChatRequest, MemberValue};
+    use crate::domain::chat::ChatRequest;
     use crate::domain::provider::ProviderSpec;
 
     fn provider(change: impl FnOnce(&mut ProviderSpec)) -> ProviderSpec {
@@ -128,12 +128,9 @@ mod tests {
     }
 
     fn request(members: &[(&str, &str)], streamed: bool) -> ChatRequest {
-        let mut request = ChatRequest::new(Bytes::new());
+        let mut request = ChatRequest::new(ByteString::new());
         request.streamed = streamed;
-        let member = |(name, value): &(&str, &str)| Member {
-            name: (*name).to_owned(),
-            value: MemberValue::Added((*value).to_owned()),
-        };
+        let member = |(name, value): &(&str, &str)| Member { name: (*name).into(), value: (*value).into() };
         request.members = members.iter().map(member).collect();
         request
     }
