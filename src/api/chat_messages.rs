@@ -23,7 +23,7 @@ const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "f
 const MEMBER_DEPTH: usize = 3;
 
 /// What the input of a chat holds, added up.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Input {
     pub(super) tokens: InputTokens,
     pub(super) has_images: bool,

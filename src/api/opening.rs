@@ -1,6 +1,8 @@
 //! How a conversation began: what stays the same in each of its requests.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::{FixedState, FoldHasher};
 
 use crate::domain::chat::Opening;
 
@@ -9,10 +11,15 @@ const READ_BYTES: usize = 1_024;
 
 /// Takes the texts of a chat's messages in as they are read, up to the end of the first message of the user: how long a
 /// conversation has become costs nothing.
-#[derive(Debug, Default)]
 pub(super) struct OpeningReader {
-    hasher: DefaultHasher,
+    hasher: FoldHasher<'static>,
     found: Option<Opening>,
+}
+
+impl Default for OpeningReader {
+    fn default() -> Self {
+        Self { hasher: FixedState::default().build_hasher(), found: None }
+    }
 }
 
 impl OpeningReader {
