@@ -8,17 +8,23 @@ use crate::domain::input_tokens::InputTokens;
 /// The classes of a state's row; a power of two, so that an index is put together by bits.
 const ROW: usize = 32;
 
-/// Where the next state's row begins, in the lowest bits of an entry; a cost of 10 bits each above.
-const NEXT_MASK: u32 = 0x7ff;
-const LARGE_SHIFT: u32 = 11;
-const SMALL_SHIFT: u32 = 21;
+/// An entry holds where the next state's row begins, in the lowest 11 bits, and two costs of 10 bits each. Above each
+/// are 11 bits of room, so that entries are added up as they are, and taken apart once for many of them.
+const NEXT_MASK: u64 = 0x7ff;
+const LARGE_SHIFT: u32 = 22;
+const SMALL_SHIFT: u32 = 43;
 const COST_MASK: u32 = 0x3ff;
+
+/// As many entries fit into one sum.
+const ENTRIES_MAX: usize = 1 << 11;
+/// Of a sum: what was added up of the costs.
+const LARGE_SUM_MASK: u64 = 0x1f_ffff;
 
 /// Of an index into the steps: no other is ever made, but the compiler does not know that, and would check each.
 const STEP_MASK: usize = State::COUNT * ROW - 1;
 
 static CLASSES: [u8; 256] = classes();
-static STEPS: [u32; State::COUNT * ROW] = steps();
+static STEPS: [u64; State::COUNT * ROW] = steps();
 
 #[expect(clippy::indexing_slicing, reason = "runs at compile time, where a panic is a failed build")]
 const fn classes() -> [u8; 256] {
@@ -32,7 +38,7 @@ const fn classes() -> [u8; 256] {
 }
 
 #[expect(clippy::indexing_slicing, reason = "runs at compile time, where a panic is a failed build")]
-const fn steps() -> [u32; State::COUNT * ROW] {
+const fn steps() -> [u64; State::COUNT * ROW] {
     let mut steps = [0; State::COUNT * ROW];
     let mut state = 0;
     while state < State::COUNT {
@@ -47,9 +53,9 @@ const fn steps() -> [u32; State::COUNT * ROW] {
     steps
 }
 
-const fn entry(next: State, cost: Cost) -> u32 {
+const fn entry(next: State, cost: Cost) -> u64 {
     assert!(next.index() < State::COUNT && cost.large <= COST_MASK && cost.small <= COST_MASK);
-    (next.index() * ROW) as u32 | cost.large << LARGE_SHIFT | cost.small << SMALL_SHIFT
+    (next.index() * ROW) as u64 | (cost.large as u64) << LARGE_SHIFT | (cost.small as u64) << SMALL_SHIFT
 }
 
 /// Bytes are read in so many places of a text at once: a step needs the one before it, so that one place alone would
@@ -69,15 +75,23 @@ pub(super) fn hundredths(text: &[u8]) -> InputTokens {
     let part = |index: usize| text.get(index * lane_bytes..).unwrap_or_default();
     let [first, second, third, rest] = [0, 1, 2, 3].map(part);
     let mut lanes = [0, 1, 2, 3].map(|index| Lane::at(text, index * lane_bytes));
-    let [a, b, c, d] = &mut lanes;
-    let together = first.iter().zip(second).zip(third).zip(rest).take(lane_bytes);
-    for (((first, second), third), fourth) in together {
-        a.step(*first);
-        b.step(*second);
-        c.step(*third);
-        d.step(*fourth);
+    let [first, second, third, fourth] = [first, second, third, rest]
+        .map(|part| part.get(..lane_bytes).unwrap_or_default().chunks(ENTRIES_MAX));
+    for (((first, second), third), fourth) in first.zip(second).zip(third).zip(fourth) {
+        let [a, b, c, d] = &mut lanes;
+        for (((first, second), third), fourth) in first.iter().zip(second).zip(third).zip(fourth) {
+            a.step(*first);
+            b.step(*second);
+            c.step(*third);
+            d.step(*fourth);
+        }
+        lanes.iter_mut().for_each(Lane::take_apart);
     }
-    rest.iter().skip(lane_bytes).for_each(|byte| d.step(*byte));
+    let [.., last] = &mut lanes;
+    for chunk in rest.get(lane_bytes..).unwrap_or_default().chunks(ENTRIES_MAX) {
+        chunk.iter().for_each(|byte| last.step(*byte));
+        last.take_apart();
+    }
     InputTokens {
         large: lanes.iter().map(|lane| lane.large).sum(),
         small: lanes.iter().map(|lane| lane.small).sum(),
@@ -89,6 +103,8 @@ pub(super) fn hundredths(text: &[u8]) -> InputTokens {
 #[derive(Clone, Copy, Debug, Default)]
 struct Lane {
     row: usize,
+    /// Of the entries since the last time that it was taken apart.
+    sum: u64,
     large: u64,
     small: u64,
 }
@@ -107,7 +123,38 @@ impl Lane {
         let class = CLASSES.get(usize::from(byte)).copied().unwrap_or_default();
         let step = STEPS.get((self.row | usize::from(class)) & STEP_MASK).copied().unwrap_or_default();
         self.row = (step & NEXT_MASK) as usize;
-        self.large += u64::from(step >> LARGE_SHIFT & COST_MASK);
-        self.small += u64::from(step >> SMALL_SHIFT);
+        self.sum += step;
+    }
+
+    /// At the latest after `ENTRIES_MAX` steps.
+    fn take_apart(&mut self) {
+        let sum = std::mem::take(&mut self.sum);
+        self.large += sum >> LARGE_SHIFT & LARGE_SUM_MASK;
+        self.small += sum >> SMALL_SHIFT;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One lane, whose sum is taken apart after every step.
+    fn one_by_one(text: &[u8]) -> InputTokens {
+        let mut lane = Lane::at(text, 0);
+        for byte in text {
+            lane.step(*byte);
+            lane.take_apart();
+        }
+        InputTokens { large: lane.large, small: lane.small, images: 0 }
+    }
+
+    #[test]
+    fn however_long_a_text_is_nothing_of_its_sum_is_lost() {
+        let most = STEPS.iter().map(|step| step >> SMALL_SHIFT).max().unwrap();
+        assert!(most * ENTRIES_MAX as u64 <= u64::MAX >> SMALL_SHIFT);
+        for run in ["a b ", "\u{1f600}", "\u{4e00}", "é~", "{\"k\":1}\n", "\0\x7f"] {
+            let text = run.repeat(40_000 / run.len());
+            assert_eq!(hundredths(text.as_bytes()), one_by_one(text.as_bytes()), "{run:?}");
+        }
     }
 }
