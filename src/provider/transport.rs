@@ -129,13 +129,13 @@ impl Transport {
             Ok(endpoint) => endpoint.clone(),
             Err(words) => return Err(UpstreamFailure::new(FailureKind::Connect, words)),
         };
-        let request = self.client.borrow().post(endpoint);
-        let mut request = request
-            .insert_header((USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE)))
-            .insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")))
-            .insert_header((ACCEPT, HeaderValue::from_static("application/json, text/event-stream")));
+        let mut request = self.client.borrow().post(endpoint);
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         if let Some(authorization) = self.authorizations.get(account.0).cloned().flatten() {
-            request = request.insert_header((AUTHORIZATION, authorization));
+            headers.insert(AUTHORIZATION, authorization);
         }
         let response = request.send_body(body).await.map_err(|error| failure_of(&error))?;
         if !has_end(&response) {

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -57,11 +58,13 @@ fn message_says(raw: &RawValue) -> bool {
         })
 }
 
+/// In a text the quotes would be escaped.
+static CONTENT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"content\":"));
+
 /// The common case without reading the message: content that is a text, and not an empty one.
 fn has_content(message: &[u8]) -> bool {
-    let name = b"\"content\":";
-    let Some(position) = memmem::find(message, name) else { return false };
-    let value = message.get(position + name.len()..).unwrap_or_default().trim_ascii_start();
+    let Some(position) = CONTENT.find(message) else { return false };
+    let value = message.get(position + CONTENT.needle().len()..).unwrap_or_default().trim_ascii_start();
     matches!(value, [b'"', first, ..] if *first != b'"')
 }
 
