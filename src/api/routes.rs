@@ -8,8 +8,9 @@ use super::surface::Surface;
 use super::{body, error, health, metrics, openai, original};
 use crate::error::GatewayError;
 
-/// Adds all routes to an application that has an `Edge` as data.
+/// Adds all routes to an application that has an `Edge` as data. They are tried in this order, so the busiest is first.
 pub fn configure(config: &mut ServiceConfig) {
+    config.service(post("/v1/chat/completions").route(web::post().to(openai::chat::chat)));
     for path in ["/api/chat.php", "/api/chat"] {
         config.service(post(path).route(web::post().to(original::chat::chat)));
     }
@@ -20,7 +21,6 @@ pub fn configure(config: &mut ServiceConfig) {
         config.service(get(path, original::stats::stats));
     }
     config
-        .service(post("/v1/chat/completions").route(web::post().to(openai::chat::chat)))
         .service(get("/v1/models", openai::models::list))
         .service(get("/v1/models/{name:.*}", openai::models::one))
         .service(get("/livez", health::live))
