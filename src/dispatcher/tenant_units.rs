@@ -69,25 +69,15 @@ mod tests {
     use bytestring::ByteString;
 
     use super::*;
-    use crate::domain::ids::{EventId, KeyId, RequestId, TenantId};
     use crate::domain::input_tokens::InputTokens;
     use crate::domain::usage::Usage;
 
     fn record(attempts: u32, outcome: Outcome, tokens: u64) -> UsageRecord {
         UsageRecord {
-            event_id: EventId::mint(),
-            request_id: RequestId::mint(),
-            tenant: TenantId(1),
-            key: KeyId(1),
-            served_by: None,
             outcome,
-            streamed: false,
             attempts,
             usage: Usage { input_tokens: tokens, output_tokens: 0 },
-            usage_reported: true,
-            started_at: Moment::default(),
-            first_byte_at: None,
-            ended_at: Moment::default(),
+            ..UsageRecord::ended_at(Moment::default())
         }
     }
 

@@ -117,6 +117,28 @@ pub struct UsageRecord {
     pub ended_at: Moment,
 }
 
+#[cfg(test)]
+impl UsageRecord {
+    /// For tests: a request that was served by nobody in particular, in no time, at `moment`.
+    pub fn ended_at(moment: Moment) -> Self {
+        Self {
+            event_id: EventId::mint(),
+            request_id: RequestId::mint(),
+            tenant: TenantId(1),
+            key: KeyId(1),
+            served_by: None,
+            outcome: Outcome::Served,
+            streamed: false,
+            attempts: 1,
+            usage: Usage::default(),
+            usage_reported: true,
+            started_at: moment,
+            first_byte_at: None,
+            ended_at: moment,
+        }
+    }
+}
+
 /// The provider and model that served a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedBy {

@@ -11,11 +11,11 @@ use super::*;
 use crate::db::{Store, open, open_impatient};
 use crate::domain::clock::{Clock, FakeClock, Moment, SharedClock, SystemClock};
 use crate::domain::cooldown::CooldownReason;
-use crate::domain::ids::{EventId, KeyId, ProviderId, RequestId, TenantId};
+use crate::domain::ids::ProviderId;
 use crate::domain::limit::Limit;
 use crate::domain::panics::Panics;
 use crate::domain::provider::ProviderSpec;
-use crate::domain::usage::{Outcome, ServedBy, Usage, UsageRecord};
+use crate::domain::usage::{ServedBy, Usage, UsageRecord};
 use crate::quota::{
     AccountIndex, Answer, Book, Charge, CooldownScope, Demand, Hold, ModelIndex, Refusal, Spent, Ticket,
 };
@@ -281,19 +281,8 @@ async fn a_block_holds_every_limit_for_one_window() {
 fn served(setting: &Setting, provider: &str, count: usize) {
     let ended_at = setting.now() - Duration::from_secs(10);
     let event = || UsageRecord {
-        event_id: EventId::mint(),
-        request_id: RequestId::mint(),
-        tenant: TenantId(1),
-        key: KeyId(1),
         served_by: Some(ServedBy { provider: ProviderId::new(provider), model: "m".into() }),
-        outcome: Outcome::Served,
-        streamed: false,
-        attempts: 1,
-        usage: Usage::default(),
-        usage_reported: true,
-        started_at: ended_at,
-        first_byte_at: None,
-        ended_at,
+        ..UsageRecord::ended_at(ended_at)
     };
     setting.store().record(&(0..count).map(|_| event()).collect::<Vec<_>>()).unwrap();
 }

@@ -376,32 +376,13 @@ impl Handler<Spooled> for StatsActor {
 mod tests {
     use super::*;
     use crate::domain::clock::{Clock, FakeClock, Moment};
-    use crate::domain::ids::{EventId, KeyId, RequestId, TenantId};
-    use crate::domain::usage::{Outcome, Usage, UsageRecord};
+    use crate::domain::usage::UsageRecord;
 
     const FLUSH: Duration = Duration::from_millis(20);
     const RETENTION: Duration = Duration::from_secs(60);
 
     /// How long the purge may take before the test fails.
     const PATIENCE: Duration = Duration::from_secs(20);
-
-    fn event_ended_at(at: Moment) -> UsageRecord {
-        UsageRecord {
-            event_id: EventId::mint(),
-            request_id: RequestId::from_incoming(None),
-            tenant: TenantId(1),
-            key: KeyId(1),
-            served_by: None,
-            outcome: Outcome::Served,
-            streamed: false,
-            attempts: 1,
-            usage: Usage::default(),
-            usage_reported: false,
-            started_at: at,
-            first_byte_at: None,
-            ended_at: at,
-        }
-    }
 
     #[actix::test]
     async fn a_start_throws_old_events_away() {
@@ -410,7 +391,7 @@ mod tests {
         store.migrate().unwrap();
         let clock = Arc::new(FakeClock::at(Moment::from_unix_micros(1_000_000_000)));
         let (old, young) = (clock.now() - RETENTION - Duration::from_micros(1), clock.now() - RETENTION);
-        store.record(&[event_ended_at(old), event_ended_at(young)]).unwrap();
+        store.record(&[UsageRecord::ended_at(old), UsageRecord::ended_at(young)]).unwrap();
 
         let plan = StatsPlan {
             flush: FLUSH,

@@ -360,27 +360,15 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::Moment;
-    use crate::domain::ids::{EventId, KeyId, RequestId, TenantId};
-    use crate::domain::usage::{Outcome, Usage};
+    use crate::domain::ids::{EventId, RequestId};
 
     const FLUSH: Duration = Duration::from_millis(500);
 
     fn records(count: usize) -> Vec<UsageRecord> {
-        let moment = Moment::from_unix_micros(0);
         let record = |number: usize| UsageRecord {
             event_id: EventId::from_bytes((number as u128).to_be_bytes()),
             request_id: RequestId::from_incoming(Some("r")),
-            tenant: TenantId(1),
-            key: KeyId(1),
-            served_by: None,
-            outcome: Outcome::Served,
-            streamed: false,
-            attempts: 1,
-            usage: Usage::default(),
-            usage_reported: true,
-            started_at: moment,
-            first_byte_at: None,
-            ended_at: moment,
+            ..UsageRecord::ended_at(Moment::default())
         };
         (0..count).map(record).collect()
     }

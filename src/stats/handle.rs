@@ -101,8 +101,7 @@ mod tests {
     use super::*;
     use crate::db::{self, Store};
     use crate::domain::clock::{Clock, SystemClock};
-    use crate::domain::ids::{EventId, KeyId, RequestId, TenantId};
-    use crate::domain::usage::{Outcome, Surface, Usage, UsageRecord};
+    use crate::domain::usage::{Outcome, Surface, UsageRecord};
     use crate::metrics::{Ended, Metrics};
     use crate::stats::{LostEvents, ObserveStats, OpenRequests, Recorder, StatsPlan};
 
@@ -122,22 +121,7 @@ mod tests {
     }
 
     fn record() -> UsageRecord {
-        let now = SystemClock::start().now();
-        UsageRecord {
-            event_id: EventId::mint(),
-            request_id: RequestId::mint(),
-            tenant: TenantId(1),
-            key: KeyId(1),
-            served_by: None,
-            outcome: Outcome::Served,
-            streamed: false,
-            attempts: 1,
-            usage: Usage::default(),
-            usage_reported: false,
-            started_at: now,
-            first_byte_at: None,
-            ended_at: now,
-        }
+        UsageRecord::ended_at(SystemClock::start().now())
     }
 
     fn ended() -> Ended {

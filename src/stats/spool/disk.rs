@@ -302,26 +302,14 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::Moment;
-    use crate::domain::ids::{EventId, KeyId, RequestId, TenantId};
-    use crate::domain::usage::{Outcome, Usage};
+    use crate::domain::ids::EventId;
 
     const MAX: u64 = 64 << 10;
 
     fn records(ids: std::ops::Range<u128>) -> Vec<UsageRecord> {
         let record = |id: u128| UsageRecord {
             event_id: EventId::from_bytes(id.to_be_bytes()),
-            request_id: RequestId::mint(),
-            tenant: TenantId(1),
-            key: KeyId(1),
-            served_by: None,
-            outcome: Outcome::Served,
-            streamed: false,
-            attempts: 1,
-            usage: Usage::default(),
-            usage_reported: true,
-            started_at: Moment::default(),
-            first_byte_at: None,
-            ended_at: Moment::default(),
+            ..UsageRecord::ended_at(Moment::default())
         };
         ids.map(record).collect()
     }
