@@ -28,6 +28,33 @@ fn count(users: &[String], wanted: &str) -> usize {
     users.iter().filter(|user| *user == wanted).count()
 }
 
+/// The answers of three who ask for the one place of `slow`: who has it, one of the limited `tenant`, and another one
+/// behind that. `meanwhile` begins when the last two wait, in this order.
+async fn wait_in_line(
+    app: &TestApp,
+    slow: &FakeUpstream,
+    tenant: &str,
+    meanwhile: impl Future<Output = ()>,
+) -> [Answer; 3] {
+    let (blocker, limited, behind, ()) = tokio::join!(
+        chat(app, KEY, "m-slow", "blocker"),
+        async {
+            slow.wait_for_requests(1).await;
+            chat(app, tenant, "m-slow", "limited").await
+        },
+        async {
+            slow.wait_for_requests(1).await;
+            app.wait_for_waiting(1).await;
+            chat(app, KEY, "m-slow", "behind").await
+        },
+        async {
+            app.wait_for_waiting(2).await;
+            meanwhile.await;
+        },
+    );
+    [blocker, limited, behind]
+}
+
 async fn wait_for_the_queue_to_be_empty(app: &TestApp) {
     app.wait_for_waiting(0).await;
     let metrics = app.get("/metrics", Some(ADMIN_KEY)).await.text();
@@ -112,24 +139,12 @@ async fn who_has_used_up_its_own_limit_by_the_time_of_its_turn_is_told_its_insta
     let app = TestApp::with_config(&config).await;
     let limited = TenantChange { rpm: Some(Some(1)), ..TenantChange::default() };
     let tenant = app.tenant("limited", limited).await;
-    let (blocker, first, behind, ()) = tokio::join!(
-        chat(&app, KEY, "m-slow", "blocker"),
-        async {
-            slow.wait_for_requests(1).await;
-            chat(&app, &tenant, "m-slow", "limited").await
-        },
-        async {
-            slow.wait_for_requests(1).await;
-            app.wait_for_waiting(1).await;
-            chat(&app, KEY, "m-slow", "behind").await
-        },
-        async {
-            app.wait_for_waiting(2).await;
-            // What waits holds nothing of its tenant's limit, so that this is the one of its minute.
-            assert_eq!(chat(&app, &tenant, "m-fast", "other").await.status, 200);
-            slow.signal();
-        },
-    );
+    let [blocker, first, behind] = wait_in_line(&app, &slow, &tenant, async {
+        // What waits holds nothing of its tenant's limit, so that this is the one of its minute.
+        assert_eq!(chat(&app, &tenant, "m-fast", "other").await.status, 200);
+        slow.signal();
+    })
+    .await;
     assert_eq!((blocker.status, behind.status), (StatusCode::OK, StatusCode::OK));
     assert_eq!(first.status, 429, "{}", first.text());
     assert_eq!(first.json()["error"]["code"], "rate_limit_exceeded");
@@ -149,30 +164,18 @@ async fn who_is_at_its_own_limit_at_its_turn_lets_others_pass_and_comes_back() {
     let app = TestApp::with_config(&config).await;
     let limited = TenantChange { parallel: Some(Some(1)), ..TenantChange::default() };
     let tenant = app.tenant("limited", limited).await;
-    let (blocker, own, behind, ()) = tokio::join!(
-        chat(&app, KEY, "m-slow", "blocker"),
-        async {
-            slow.wait_for_requests(1).await;
-            chat(&app, &tenant, "m-slow", "limited").await
-        },
-        async {
-            slow.wait_for_requests(1).await;
-            app.wait_for_waiting(1).await;
-            chat(&app, KEY, "m-slow", "behind").await
-        },
-        async {
-            app.wait_for_waiting(2).await;
-            let long = json!({"model": "m-fast", "stream": true});
-            let mut long = app.stream_as(&tenant, "/v1/chat/completions", long).await;
-            long.next().await.unwrap();
-            slow.signal();
-            // Its turn comes first; its only slot is taken, so it is another's.
-            slow.wait_for_requests(2).await;
-            fast.signal();
-            while long.next().await.is_some() {}
-        },
-    );
-    assert!([&blocker, &own, &behind].iter().all(|answer| answer.status == 200), "{}", own.text());
+    let answers = wait_in_line(&app, &slow, &tenant, async {
+        let long = json!({"model": "m-fast", "stream": true});
+        let mut long = app.stream_as(&tenant, "/v1/chat/completions", long).await;
+        long.next().await.unwrap();
+        slow.signal();
+        // Its turn comes first; its only slot is taken, so it is another's.
+        slow.wait_for_requests(2).await;
+        fast.signal();
+        while long.next().await.is_some() {}
+    })
+    .await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{}", answers[1].text());
     assert_eq!(users(&slow), ["blocker", "behind", "limited"]);
     wait_for_the_queue_to_be_empty(&app).await;
     app.finish().await;
