@@ -106,9 +106,8 @@ impl Dispatcher {
 
     /// Goes on with the units of the tenant's own limits; without them the job waits for those, or ends.
     fn take_units(&mut self, mut job: Box<Job>, context: &mut Context<Self>) {
-        let now = self.now;
-        match tenant_units::take(&mut job, &self.books, now) {
-            Ok(()) if self.is_behind_its_own(&job, now) => {
+        match tenant_units::take(&mut job, &self.books, self.now) {
+            Ok(()) if self.is_behind_its_own(&job) => {
                 tenant_units::put_back(&mut job);
                 job.route.seat = None;
                 let until = job.route.wait_until;
@@ -118,7 +117,7 @@ impl Dispatcher {
             Err(refusal) => {
                 // Whoever can use no provider's room stands in nobody's line.
                 job.route.seat = None;
-                let step = course::own_limit(&job.route, &refusal, now);
+                let step = course::own_limit(&job.route, &refusal, self.now);
                 self.follow(step, job, context);
             }
         }
@@ -126,10 +125,10 @@ impl Dispatcher {
 
     /// Whether others of its tenant, who came before, wait for the tenant's own limits: it would overtake them. One that
     /// may not wait takes what they cannot use now.
-    fn is_behind_its_own(&self, job: &Job, now: Moment) -> bool {
+    fn is_behind_its_own(&self, job: &Job) -> bool {
         !job.request.policy.limits.is_unlimited()
             && job.completion.attempts() == 0
-            && now < job.route.wait_until
+            && self.now < job.route.wait_until
             && self.wait_room.is_behind_apart(job.completion.tenant(), job.route.place)
     }
 
@@ -275,7 +274,7 @@ impl Dispatcher {
     fn wait(&mut self, mut job: Box<Job>, context: &Context<Self>) {
         tenant_units::put_back(&mut job);
         let since = self.now;
-        let woken = match self.seat(&mut job, since) {
+        let woken = match self.seat(&mut job) {
             Ok(woken) => woken,
             Err(error) => return self.refuse(job, error),
         };
@@ -333,11 +332,11 @@ impl Dispatcher {
     }
 
     /// Seats the job, or gives it its place back.
-    fn seat(&self, job: &mut Job, now: Moment) -> Result<oneshot::Receiver<Notice>, GatewayError> {
+    fn seat(&self, job: &mut Job) -> Result<oneshot::Receiver<Notice>, GatewayError> {
         let declined = std::mem::take(&mut job.route.declined);
         if let Some(seat) = &job.route.seat {
             let woken = self.wait_room.back(seat, &declined);
-            return woken.map_err(|no_seat| course::end_of_wait(&mut job.route, no_seat, now));
+            return woken.map_err(|no_seat| course::end_of_wait(&mut job.route, no_seat, self.now));
         }
         let arrival = Arrival {
             number: job.route.place,
@@ -348,7 +347,7 @@ impl Dispatcher {
             declined,
         };
         let (seat, woken) = self.wait_room.park(arrival).map_err(|over| {
-            let room_in = job.route.room_at.map(|room_at| room_at.saturating_since(now));
+            let room_in = job.route.room_at.map(|room_at| room_at.saturating_since(self.now));
             GatewayError::NoCapacity { retry_after: room_in.unwrap_or_default().max(over.retry_after) }
         })?;
         job.route.place = Some(seat.number());
