@@ -120,8 +120,9 @@ impl SharedLedger {
         self.post.arrived.notify_one();
     }
 
-    /// Tells what has become known of a granted attempt: the first byte, the end. Written at once while the ledger is
-    /// there, kept while it is away.
+    /// Tells what has become known of a granted attempt: the first byte, the end. Written at once where others may wait
+    /// for what it gives back; else with more of its kind within 200 ms, sooner where calls are slow. Kept while the
+    /// ledger is away.
     pub fn settle(&self, settlement: Settlement) {
         self.post.push(Order::Settle(settlement));
     }
