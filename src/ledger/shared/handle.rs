@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -57,7 +58,6 @@ pub struct SharedLedgerStatus {
 pub(super) struct Inbox {
     pub(super) orders: VecDeque<Order>,
     pub(super) status: SharedLedgerStatus,
-    pub(super) lease_spends: u64,
     /// The owner has ended: nobody takes orders any more.
     pub(super) is_closed: bool,
 }
@@ -68,6 +68,8 @@ pub(super) struct Inbox {
 pub(super) struct Post {
     pub(super) inbox: Mutex<Inbox>,
     pub(super) arrived: Condvar,
+    /// Attempts that leases paid for. Outside the inbox, for they are what need not ask the owner.
+    pub(super) lease_spends: AtomicU64,
     /// What is left alone of each provider, as far as is known; replaced as a whole when it changes.
     pub(super) cooling: Mutex<BTreeMap<ProviderId, Arc<[KnownCooling]>>>,
 }
@@ -166,7 +168,7 @@ impl SharedLedger {
 
     /// Counts an attempt that a lease paid for.
     pub(super) fn count_lease_spend(&self) {
-        self.post.inbox.lock().lease_spends += 1;
+        self.post.lease_spends.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Where it stands, as of the owner's last turn.

@@ -31,6 +31,8 @@ const NEWS_WAIT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Leasing {
     ledger: Arc<SharedLedger>,
+    /// By model: whether any lease is ever taken for it. Outside the lock, for every attempt asks.
+    are_leased: Box<[bool]>,
     state: Mutex<State>,
     answered: Condvar,
 }
@@ -57,13 +59,15 @@ pub(super) struct Asked {
 
 impl Leasing {
     pub(super) fn new(ledger: Arc<SharedLedger>, terms: &Terms, models: usize) -> Self {
-        let state = State { leases: Leases::new(terms, models), news: News::default(), restores: 0 };
-        Self { ledger, state: Mutex::new(state), answered: Condvar::new() }
+        let leases = Leases::new(terms, models);
+        let are_leased = (0..models).map(|model| leases.are_for(ModelIndex(model))).collect();
+        let state = State { leases, news: News::default(), restores: 0 };
+        Self { ledger, are_leased, state: Mutex::new(state), answered: Condvar::new() }
     }
 
     /// Whether any lease is ever taken for that model.
     pub(super) fn is_for(&self, model: ModelIndex) -> bool {
-        self.state.lock().leases.are_for(model)
+        self.are_leased.get(model.0).is_some_and(|is_leased| *is_leased)
     }
 
     /// Takes these amounts from a lease on one of the accounts, the preferred one first; and the lease to ask for, if it

@@ -1,6 +1,7 @@
 //! Carries out what the core decides: one thread that owns it, and one per connection.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -165,7 +166,7 @@ impl Owner {
             claims_waiting: self.core.claims_waiting(),
             unwritten: self.core.unwritten(),
         };
-        inbox.status.counters.lease_spends = inbox.lease_spends;
+        inbox.status.counters.lease_spends = self.post.lease_spends.load(Ordering::Relaxed);
     }
 }
 
