@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use memchr::{memchr2, memmem};
 
-use super::adapter::Chunk;
+use super::adapter::{ChoiceSet, Chunk};
 
 /// The names of what a model writes, in the order in which they are looked for. No adapter reads anything else out of
 /// a text under one of them ([`Adapter::read_chunk`](super::adapter::Adapter::read_chunk)).
 const NAMES: [&[u8]; 3] = [b"\"content\":\"", b"\"reasoning_content\":\"", b"\"reasoning\":\""];
 
-/// The longest event that is remembered, in bytes without its text. Chosen: three times what providers send.
+/// The longest event that is remembered, in bytes. Chosen: three times what providers send.
 const REMEMBERED_MAX_BYTES: usize = 1_024;
 
 /// After so many events in a row that were like none before, nothing is compared any more. Chosen: a stream whose
@@ -28,13 +28,14 @@ pub(super) struct Likeness {
     strangers: u8,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Remembered {
     /// The event's data without the text.
     around: Box<[u8]>,
     /// Where the text stood.
     position: usize,
-    chunk: Chunk,
+    /// The choices that it carried a piece of: a piece means nothing else.
+    seen: ChoiceSet,
 }
 
 impl Likeness {
@@ -45,42 +46,42 @@ impl Likeness {
         Some(chunk)
     }
 
-    /// Remembers an event that had to be read, if the next ones may be like it.
+    /// Remembers an event that was not recognised and had to be read, if the next ones may be like it. It differs from
+    /// the remembered one: that is not compared again.
     pub(super) fn remember(&mut self, data: &[u8], chunk: &Chunk) {
         let is_piece = !chunk.seen.is_empty() && chunk.finished.is_empty() && chunk.usage.is_none();
         if !is_piece || self.strangers >= STRANGERS_MAX {
             return;
         }
         let Some(place) = place_of_text(data) else { return };
-        let remembered = Remembered::new(data, place, *chunk);
-        if self.remembered.as_ref() != Some(&remembered) {
-            self.strangers += 1;
-            self.remembered = Some(remembered);
-        }
+        self.strangers += 1;
+        self.remembered = Some(Remembered::new(data, place, chunk.seen));
     }
 }
 
 impl Remembered {
-    fn new(data: &[u8], text: Range<usize>, chunk: Chunk) -> Self {
+    fn new(data: &[u8], text: Range<usize>, seen: ChoiceSet) -> Self {
         let (before, behind) = (data.get(..text.start), data.get(text.end..));
         let around = [before.unwrap_or_default(), behind.unwrap_or_default()].concat();
-        Self { around: around.into(), position: text.start, chunk }
+        Self { around: around.into(), position: text.start, seen }
     }
 
     fn recognise(&self, data: &[u8]) -> Option<Chunk> {
         let (before, behind) = self.around.split_at_checked(self.position)?;
         let text = data.strip_prefix(before)?.strip_suffix(behind)?;
-        is_plain(text).then_some(self.chunk)
+        is_plain(text).then(|| Chunk { seen: self.seen, ..Chunk::default() })
     }
 }
 
 /// Where the first text that is not empty lies between its quotes, in data that is JSON and not long.
 fn place_of_text(data: &[u8]) -> Option<Range<usize>> {
+    if data.len() > REMEMBERED_MAX_BYTES {
+        return None;
+    }
     NAMES.iter().find_map(|name| {
         let start = memmem::find(data, name)? + name.len();
         let end = start + memchr2(b'"', b'\\', data.get(start..)?)?;
-        let is_short = data.len() <= REMEMBERED_MAX_BYTES;
-        (is_short && start < end && data.get(end) == Some(&b'"')).then_some(start..end)
+        (start < end && data.get(end) == Some(&b'"')).then_some(start..end)
     })
 }
 
