@@ -337,7 +337,8 @@ proptest! {
         cooling in 0_u64..90,
     ) {
         let mut run = Run::new(limited(accounts, RequestsCharged::Unknown, tokens)).finish(&steps);
-        run.book.cool_down(AccountIndex(0), None, run.now + SECOND * u32::try_from(cooling).unwrap(), CooldownReason::RateLimited);
+        let cooling_until = run.now + SECOND * u32::try_from(cooling).unwrap();
+        run.book.cool_down(AccountIndex(0), None, cooling_until, CooldownReason::RateLimited);
         let wanted = demand(POOLED, input, 500);
         if let Answer::Refused(refusal) = run.book.reserve(run.now, &wanted) {
             let Refusal::NotUntil(instant) = refusal else { panic!("{refusal:?}") };
