@@ -126,12 +126,12 @@ impl From<sse::EventTooLong> for UpstreamFailure {
 /// answer never looks complete. Dropping it aborts the upstream call and settles the attempt.
 pub struct EventStream {
     pub served: Served,
-    first: Option<(Bytes, Chunk)>,
+    /// By itself, for it is gone at the first look, and as many streams are open as a process can bear.
+    first: Option<Box<(Bytes, Chunk)>>,
     events: Events,
     guard: AttemptGuard,
     completion: Completion,
     wants_usage: bool,
-    timeouts: Timeouts,
     started_at: Moment,
     /// Wakes us at `silent_until` or before. It is set anew only when it has rung: to move it for every event would
     /// cost more than to be woken once too often in a whole stall timeout.
@@ -166,17 +166,15 @@ impl EventStream {
         let Begun { served, first, events, guard, mut completion, wants_usage, started_at } = begun;
         // Whatever drops it before its end: the client has left.
         completion.ends_as(Outcome::ClientLeft);
-        let timeouts = guard.shared().spec().timeouts;
         let now = guard.shared().clock().now();
-        let silent_until = patience(&timeouts, started_at, now);
+        let silent_until = patience(&guard.shared().spec().timeouts, started_at, now);
         Self {
             served,
-            first: Some(first),
+            first: Some(Box::new(first)),
             events,
             guard,
             completion,
             wants_usage,
-            timeouts,
             started_at,
             silence: Box::pin(sleep(silent_until.0.saturating_since(now))),
             silent_until,
@@ -242,7 +240,7 @@ impl EventStream {
     /// When the answer has taken its whole time: an upstream that never pauses meets no timer.
     fn expect_next(&mut self) -> Result<(), UpstreamFailure> {
         let now = self.now();
-        let (until, phase) = patience(&self.timeouts, self.started_at, now);
+        let (until, phase) = patience(&self.guard.shared().spec().timeouts, self.started_at, now);
         if until <= now {
             return Err(self.fail(overdue(phase)));
         }
@@ -296,10 +294,11 @@ impl Stream for EventStream {
         if this.state == State::Over {
             return Poll::Ready(None);
         }
-        if let Some((event, chunk)) = this.first.take()
-            && let Some(event) = this.pass(event, chunk)
-        {
-            return Poll::Ready(Some(Ok(event)));
+        if let Some(first) = this.first.take() {
+            let (event, chunk) = *first;
+            if let Some(event) = this.pass(event, chunk) {
+                return Poll::Ready(Some(Ok(event)));
+            }
         }
         loop {
             match this.events.poll_read(context) {
