@@ -227,7 +227,7 @@ impl Dispatcher {
     }
 
     /// The provider's actor, if the job may ask there now; else the job's route knows why not.
-    fn provider_for(&mut self, job: &mut Job, target: Target) -> Option<Addr<ProviderActor>> {
+    fn provider_for(&mut self, job: &mut Job, target: Target) -> Option<&Addr<ProviderActor>> {
         if job.route.seat.is_none() && !self.may_pass(job, target) {
             return None;
         }

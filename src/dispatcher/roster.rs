@@ -41,12 +41,12 @@ impl Roster {
     }
 
     /// The actor at `position`, alive; else when to ask again.
-    pub(super) fn child(&mut self, position: usize, now: Moment) -> Result<Addr<ProviderActor>, Moment> {
+    pub(super) fn child(&mut self, position: usize, now: Moment) -> Result<&Addr<ProviderActor>, Moment> {
         let Some(child) = self.children.get_mut(position) else { return Err(Moment::NEVER) };
         if !child.address.connected() {
             child.restart(now)?;
         }
-        Ok(child.address.clone())
+        Ok(&child.address)
     }
 
     pub(super) fn snapshot(&self) -> Vec<ChildSnapshot> {
@@ -117,9 +117,9 @@ mod tests {
         let arbiters = Arc::default();
         let mut roster = roster(&clock, &arbiters);
 
-        let first = roster.child(0, clock.now()).unwrap();
+        let first = roster.child(0, clock.now()).unwrap().clone();
         kill(&arbiters, &first).await;
-        let second = roster.child(0, clock.now()).unwrap();
+        let second = roster.child(0, clock.now()).unwrap().clone();
         assert!(second.send(ObserveProvider).await.is_ok(), "the second one answers");
 
         kill(&arbiters, &second).await;

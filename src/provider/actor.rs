@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, MessageResult, Recipient, SpawnHandle};
+use actix::{Actor, AsyncContext, Context, Handler, MessageResult, SpawnHandle};
 
 use super::adapter::adapter;
 use super::attempt::Attempt;
@@ -86,7 +86,7 @@ impl ProviderActor {
         }
     }
 
-    fn reserve(&mut self, attempt: Try, asker: &Recipient<LedgerAnswered>) {
+    fn reserve(&mut self, attempt: Try, context: &Context<Self>) {
         if self.shared.model(attempt.model).is_none() {
             return self.give_back(attempt, Refusal::TooLarge);
         }
@@ -102,7 +102,8 @@ impl ProviderActor {
             added_cap,
             choices: request.choices,
         };
-        let (reserved, probe) = self.shared.reserve(&demand, asker);
+        // Not kept: an actor that holds its own address never ends.
+        let (reserved, probe) = self.shared.reserve(&demand, || context.address().recipient());
         let mut reserving = Reserving { attempt, asked, probe, guard: None };
         match reserved {
             Reserved::Now(answer) => self.follow(answer, reserving),
@@ -246,9 +247,7 @@ impl Handler<Try> for ProviderActor {
 
     fn handle(&mut self, attempt: Try, context: &mut Self::Context) {
         let panics = self.shared.panics().clone();
-        // Not kept: an actor that holds its own address never ends.
-        let asker = context.address().recipient();
-        let _survived = panics.survive("a provider actor", || self.reserve(attempt, &asker));
+        let _survived = panics.survive("a provider actor", || self.reserve(attempt, context));
         self.watch(context);
     }
 }
@@ -277,6 +276,7 @@ impl Handler<ObserveProvider> for ProviderActor {
 
 #[cfg(test)]
 mod tests {
+    use actix::Recipient;
     use bytestring::ByteString;
     use parking_lot::Mutex;
     use tokio::sync::{mpsc, oneshot};

@@ -154,10 +154,10 @@ impl ProviderShared {
     pub(super) fn reserve(
         self: &Arc<Self>,
         demand: &Demand,
-        asker: &Recipient<LedgerAnswered>,
+        asker: impl FnOnce() -> Recipient<LedgerAnswered>,
     ) -> (Reserved, Option<Probe>) {
         self.admit(|now, book| match &self.ledger {
-            Some(ledger) => ledger.reserve(now, book, demand, asker),
+            Some(ledger) => ledger.reserve(now, book, demand, &asker()),
             None => Reserved::Now(book.reserve(now, demand)),
         })
     }
