@@ -23,16 +23,17 @@ use crate::domain::clock::Moment;
 use crate::domain::ids::RequestId;
 use crate::domain::usage::Outcome;
 use crate::error::GatewayError;
-use crate::provider::{Answer, EventStream, Whole};
+use crate::provider::{Answer, EventStream, Served, Whole};
 use crate::stats::Completion;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const X_MAX_WAIT_MS: HeaderName = HeaderName::from_static("x-max-wait-ms");
 
 /// What a surface adds to the common way: how it reads a request and how it shows a whole answer.
 pub(super) struct Dialect {
     pub(super) surface: Surface,
     pub(super) read: fn(Bytes) -> Result<ChatRequest, GatewayError>,
-    pub(super) whole: fn(&Whole) -> Bytes,
+    pub(super) whole: fn(Bytes, &Served) -> Bytes,
 }
 
 /// Answers a chat. Authentication comes first, in memory; then a permit; then everything that costs.
@@ -138,10 +139,11 @@ async fn admit(
 }
 
 fn max_wait(request: &HttpRequest) -> Result<Option<Duration>, GatewayError> {
-    const NAME: &str = "x-max-wait-ms";
-    let Some(value) = request.headers().get(NAME) else { return Ok(None) };
+    let Some(value) = request.headers().get(X_MAX_WAIT_MS) else { return Ok(None) };
     let millis = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let wrong = || GatewayError::bad_field(NAME, format!("{NAME} must be a whole number of milliseconds"));
+    let name = X_MAX_WAIT_MS;
+    let wrong =
+        || GatewayError::bad_field(name.as_str(), format!("{name} must be a whole number of milliseconds"));
     millis.map(|millis| Some(Duration::from_millis(millis))).ok_or_else(wrong)
 }
 
@@ -174,16 +176,15 @@ async fn whole(
         answer = answer => answer,
         () = edge.readiness.cut_off() => return Err(Readiness::stopping()),
     };
-    let whole = match answer {
-        Ok(Answer::Whole(whole)) => whole,
+    let Whole { body, served, mut completion } = match answer {
+        Ok(Answer::Whole(whole)) => *whole,
         Ok(Answer::Refused(refusal)) => return Err(refusal),
         Ok(Answer::Stream(_)) | Err(_) => return Err(GatewayError::Internal),
     };
     let mut response = HttpResponse::Ok();
-    served::headers(&mut response, &whole.served);
+    served::headers(&mut response, &served);
     response.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-    let body = (dialect.whole)(&whole);
-    let mut completion = whole.completion;
+    let body = (dialect.whole)(body, &served);
     completion.first_byte();
     if body.len() >= TAKEN_AT_ONCE_BYTES {
         return Ok(response.body(HeldBody::new(body, completion, permit)));

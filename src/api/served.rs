@@ -14,8 +14,13 @@ const X_QUEUE_WAIT_MS: HeaderName = HeaderName::from_static("x-queue-wait-ms");
 /// Says in the headers who served.
 pub(super) fn headers(response: &mut HttpResponseBuilder, served: &Served) {
     response.insert_header((X_ROUTED_VIA, &*served.by.route));
-    response.insert_header((X_FALLBACK_ATTEMPTS, HeaderValue::from(served.fallback_attempts)));
-    response.insert_header((X_QUEUE_WAIT_MS, HeaderValue::from(queue_wait_ms(served))));
+    response.insert_header((X_FALLBACK_ATTEMPTS, number(served.fallback_attempts.into())));
+    response.insert_header((X_QUEUE_WAIT_MS, number(queue_wait_ms(served))));
+}
+
+/// Most are 0, and that is written already.
+fn number(number: u64) -> HeaderValue {
+    if number == 0 { HeaderValue::from_static("0") } else { HeaderValue::from(number) }
 }
 
 /// The same as a comment, for a stream whose headers are out already.

@@ -222,25 +222,31 @@ impl Stream for Body {
 }
 
 impl Body {
-    /// Reads the whole body.
+    /// Reads the whole body. One that comes in one piece, as most do, is not copied.
     ///
     /// # Errors
     /// When it is longer than `limit_bytes` or breaks off.
     pub(super) async fn read_whole(mut self, limit_bytes: usize) -> Result<Bytes, UpstreamFailure> {
-        let mut whole = Vec::new();
+        let (mut first, mut whole) = (Bytes::new(), Vec::new());
         while let Some(piece) = self.next().await {
             let piece = piece?;
-            if whole.len() + piece.len() > limit_bytes {
+            if first.len() + whole.len() + piece.len() > limit_bytes {
                 let detail = format!("the answer is longer than {limit_bytes} bytes");
                 return Err(UpstreamFailure::new(FailureKind::Protocol, &detail));
             }
-            whole.extend_from_slice(&piece);
+            if first.is_empty() && whole.is_empty() {
+                first = piece;
+            } else {
+                whole.extend_from_slice(&std::mem::take(&mut first));
+                whole.extend_from_slice(&piece);
+            }
         }
+        let whole = if whole.is_empty() { first } else { whole.into() };
         // awc ends such a body as if it were complete.
         if self.expected_bytes.is_some_and(|expected| whole.len() < expected) {
             return Err(UpstreamFailure::new(FailureKind::Protocol, "the answer broke off"));
         }
-        Ok(whole.into())
+        Ok(whole)
     }
 
     /// Reads what there is of an error's body, within bounds; it never fails.

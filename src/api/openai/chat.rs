@@ -15,7 +15,7 @@ use crate::error::GatewayError;
 pub(super) const AUTOMATIC: [(&str, Option<Strategy>); 3] =
     [("auto", None), ("auto:fast", Some(Strategy::Fast)), ("auto:smart", Some(Strategy::Smart))];
 
-const DIALECT: Dialect = Dialect { surface: Surface::OpenAi, read, whole: |answer| answer.body.clone() };
+const DIALECT: Dialect = Dialect { surface: Surface::OpenAi, read, whole: |body, _| body };
 
 pub(in crate::api) async fn chat(
     edge: Data<Edge>,

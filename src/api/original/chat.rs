@@ -12,7 +12,7 @@ use crate::api::surface::Surface;
 use crate::domain::chat::{ChatRequest, ModelSelector};
 use crate::domain::ids::ModelNumber;
 use crate::error::GatewayError;
-use crate::provider::Whole;
+use crate::provider::Served;
 
 /// The defaults that the original documentation states (read 2026-11-22).
 const DEFAULT_TEMPERATURE: &str = "0.7";
@@ -53,9 +53,9 @@ fn selector(chat: &ChatRequest) -> Result<ModelSelector, GatewayError> {
 }
 
 /// Adds `_routed_via` as the last member, without reading the answer again: it was checked to be an object.
-fn whole(answer: &Whole) -> Bytes {
-    let routed_via = serde_json::json!(RoutedVia::from(&answer.served)).to_string();
-    let text = answer.body.trim_ascii_end();
+fn whole(answer: Bytes, served: &Served) -> Bytes {
+    let routed_via = serde_json::json!(RoutedVia::from(served)).to_string();
+    let text = answer.trim_ascii_end();
     let object = text.strip_suffix(b"}").unwrap_or(text);
     let mut whole = BytesMut::with_capacity(object.len() + routed_via.len() + 20);
     whole.put_slice(object);

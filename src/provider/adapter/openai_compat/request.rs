@@ -22,7 +22,7 @@ pub(super) fn encode(call: &Call<'_>) -> Vec<u8> {
         request.body().len() + call.model.id.len() + OWN_MEMBERS_BYTES,
         request.members.len() + OWN_FIELDS.len() + 1,
     );
-    object.raw("model", &serde_json::Value::from(call.model.id.as_str()).to_string());
+    object.text("model", &call.model.id);
     object.raw("stream", if call.request.streamed { "true" } else { "false" });
     let quirks = &call.provider.quirks;
     if call.request.streamed && quirks.stream_usage == StreamUsage::Asked {
@@ -77,16 +77,29 @@ impl<'a> ObjectWriter<'a> {
     }
 
     fn raw(&mut self, name: &'a str, value: &str) {
+        if self.begins(name) {
+            self.text.extend_from_slice(value.as_bytes());
+        }
+    }
+
+    fn text(&mut self, name: &'a str, value: &str) {
+        if self.begins(name) {
+            self.string(value);
+        }
+    }
+
+    /// Whether a member of that name begins here: no other one has.
+    fn begins(&mut self, name: &'a str) -> bool {
         if self.names.contains(&name) {
-            return;
+            return false;
         }
         if !self.names.is_empty() {
             self.text.push(b',');
         }
         self.string(name);
         self.text.push(b':');
-        self.text.extend_from_slice(value.as_bytes());
         self.names.push(name);
+        true
     }
 
     fn string(&mut self, text: &str) {
