@@ -35,7 +35,7 @@ pub(super) fn read(body: Bytes, default_stream: bool) -> Result<ChatRequest, Gat
     };
     let member = |(key, value)| Member { name: name(key), value: body.slice_ref(value) };
     let members = members.into_iter().map(member).collect();
-    let mut chat = ChatRequest::new(body.clone());
+    let mut chat = ChatRequest::new(body);
     chat.streamed = default_stream;
     chat.members = members;
     let fields = Fields::of(&chat)?;
@@ -208,10 +208,11 @@ fn complaint(chat: &ChatRequest) -> Option<String> {
 /// Upstreams put more than the messages before the model: tools, schemas, and whatever a field of tomorrow holds.
 /// What is an object or a list may be a text of any length.
 fn add_others(input: &mut Input, chat: &ChatRequest) {
-    let others = chat.members.iter().filter(|member| !NOT_INPUT.contains(&&*member.name));
-    others.map(|member| &member.value).filter(|value| value.starts_with(['{', '['])).for_each(|value| {
-        input.add_text(value);
-    });
+    for Member { name, value } in &chat.members {
+        if !NOT_INPUT.contains(&&**name) && value.starts_with(['{', '[']) {
+            input.add_text(value);
+        }
+    }
 }
 
 #[cfg(test)]
