@@ -1,7 +1,6 @@
 //! Fast limits on Postgres: replicas spend leases instead of asking for every request, and are never over all the same.
 
 use std::cell::Cell;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use freellmapi::domain::clock::{Clock, Moment, SystemClock};
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 
-use crate::durability::Process;
 use crate::replicas::{Answer, Fleet, all, never_over};
 use crate::support::app::{limit, until};
 use crate::support::fake_upstream::FakeUpstream;
@@ -169,10 +167,7 @@ async fn the_leases_of_a_killed_replica_end_by_their_caps() {
     const WINDOW: Duration = Duration::from_secs(4);
     let times = "connect_timeout = \"200ms\"\nfirst_token_timeout = \"1s\"\nstall_timeout = \"1s\"\ntotal_timeout = \"2s\"\n";
     let fleet = Fleet::start(2, &format!("{times}{}", limit("requests", MAX as u64, "4s"))).await;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_freellmapi"));
-    command.current_dir(fleet.folder.path()).env_clear().envs(fleet.environment());
-    command.args(["--config", "test.toml"]).stdin(Stdio::null()).stdout(Stdio::null());
-    let process = Process::start(command).await;
+    let process = fleet.process().await;
     let address = process.address.clone();
     let victim = async {
         loop {

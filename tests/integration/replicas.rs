@@ -97,6 +97,14 @@ impl Fleet {
         ])
     }
 
+    /// A replica that is a process of its own, and can be killed.
+    pub(crate) async fn process(&self) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_freellmapi"));
+        command.current_dir(self.folder.path()).env_clear().envs(self.environment());
+        command.args(["--config", "test.toml"]).stdin(Stdio::null()).stdout(Stdio::null());
+        Process::start(command).await
+    }
+
     async fn replica(&self) -> Running {
         self.replica_in(self.environment(), Arc::new(SystemClock::start())).await
     }
@@ -337,10 +345,7 @@ async fn a_killed_replica_leaves_nothing_behind_but_what_its_caps_end() {
     const MAX: usize = 10;
     let times = "connect_timeout = \"200ms\"\nfirst_token_timeout = \"1s\"\nstall_timeout = \"1s\"\ntotal_timeout = \"2s\"\n";
     let fleet = Fleet::start(2, &format!("{times}{}", limit("requests", MAX as u64, "1s"))).await;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_freellmapi"));
-    command.current_dir(fleet.folder.path()).env_clear().envs(fleet.environment());
-    command.args(["--config", "test.toml"]).stdin(Stdio::null()).stdout(Stdio::null());
-    let process = Process::start(command).await;
+    let process = fleet.process().await;
     let address = process.address.clone();
     let victim = all((0..20).map(|_| fleet.chat_with(&address, "up/m-up", 5_000)));
     let kill = async {
