@@ -37,6 +37,13 @@ async fn stuck(fleet: &Fleet, since: Moment) -> Option<(Moment, u64)> {
     Some((since, fleet.stuck_since(since)))
 }
 
+/// Waits for a burst while all is well; when it came.
+async fn in_a_burst(fleet: &Fleet, pace: Pace) -> Moment {
+    sleep(pace.before()).await;
+    fleet.burst().await;
+    fleet.clock.now()
+}
+
 fn nothing(_: &Fleet, _: Pace) -> LocalBoxFuture<'_, Cost> {
     async { Cost::default() }.boxed_local()
 }
@@ -44,9 +51,7 @@ fn nothing(_: &Fleet, _: Pace) -> LocalBoxFuture<'_, Cost> {
 /// `kill -9` in the midst of a burst.
 fn killed(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
     async move {
-        sleep(pace.before()).await;
-        fleet.burst().await;
-        let since = fleet.clock.now();
+        let since = in_a_burst(fleet, pace).await;
         // The balancer has yet to notice.
         fleet.signal(1, "-KILL");
         sleep(Duration::from_millis(100)).await;
@@ -59,9 +64,7 @@ fn killed(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
 /// A process that is stopped and goes on, as when its machine was suspended.
 fn stopped(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
     async move {
-        sleep(pace.before()).await;
-        fleet.burst().await;
-        let since = fleet.clock.now();
+        let since = in_a_burst(fleet, pace).await;
         fleet.signal(1, "-STOP");
         let stuck = stuck(fleet, since).await;
         sleep(STOPPED.saturating_sub(SETTLED)).await;
@@ -125,9 +128,7 @@ fn restarted(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
 /// The server is there, and does nothing.
 fn hung(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
     async move {
-        sleep(pace.before()).await;
-        fleet.burst().await;
-        let away = fleet.clock.now();
+        let away = in_a_burst(fleet, pace).await;
         with_server(fleet, OwnPostgres::hang);
         sleep(pace.fault()).await;
         with_server(fleet, OwnPostgres::go_on);
@@ -145,9 +146,7 @@ fn with_server<T>(fleet: &Fleet, act: impl FnOnce(&OwnPostgres) -> T) -> T {
 /// Strangers take every connection as soon as it comes free, and the gateways lose theirs.
 fn full(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
     async move {
-        sleep(pace.before()).await;
-        fleet.burst().await;
-        let away = fleet.clock.now();
+        let away = in_a_burst(fleet, pace).await;
         let url = fleet.home.borrow().url();
         let mut strangers = Vec::new();
         while fleet.clock.now() < away + pace.fault() {
@@ -200,9 +199,7 @@ fn slow(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
 /// A stranger holds the locks of all limits.
 fn locked(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
     async move {
-        sleep(pace.before()).await;
-        fleet.burst().await;
-        let away = fleet.clock.now();
+        let away = in_a_burst(fleet, pace).await;
         let mut stranger = PgConnection::establish(&fleet.home.borrow().url()).unwrap();
         stranger.batch_execute("BEGIN; SELECT id FROM ledger_limits ORDER BY id FOR UPDATE").unwrap();
         sleep(pace.fault()).await;
@@ -215,9 +212,7 @@ fn locked(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
 /// One replica does not reach the database; the others go on.
 fn cut_off(fleet: &Fleet, pace: Pace) -> LocalBoxFuture<'_, Cost> {
     async move {
-        sleep(pace.before()).await;
-        fleet.burst().await;
-        let since = fleet.clock.now();
+        let since = in_a_burst(fleet, pace).await;
         fleet.ways[1].set(Way::Silent);
         let stuck = stuck(fleet, since).await;
         sleep(pace.fault()).await;
